@@ -1,0 +1,1 @@
+"""Aistrale and its peers, side by side against one loopback upstream: `python -m benchmarks`."""

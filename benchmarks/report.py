@@ -1,0 +1,93 @@
+"""Figures as text: spreads, tables, and the bars with their verdicts. Nothing here measures."""
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import ge, le, lt
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of some samples and their range."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, samples: Iterable[float]) -> "Spread":
+        ordered = sorted(samples)
+        return cls(statistics.median(ordered), ordered[0], ordered[-1])
+
+    def text(self, number: str, scale: float = 1.0) -> str:
+        """`median (low-high)`, each multiplied by `scale` and formatted as `number` says."""
+        median, low, high = (format(value * scale, number) for value in (self.median, self.low, self.high))
+        return median if low == high else f"{median} ({low} to {high})"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A promise about one figure: `holds(figure's median, limit)`."""
+
+    promise: str
+    figure: str
+    limit: float
+    holds: Callable[[float, float], bool]
+    number: str
+
+
+BARS = (
+    Bar("run: at most 1.5 times bare httpx", "run", 1.5, le, ".2f"),
+    Bar("stream of 100 chunks: at most 2 times bare httpx", "stream", 2.0, le, ".2f"),
+    Bar("50 in flight: at least 10 times openai's throughput", "async", 10.0, ge, ".1f"),
+    Bar("200 in flight: throughput no lower than at 50, to 10%", "more in flight", 0.9, ge, ".2f"),
+    Bar("memory: grows by less than 2 MiB after warm-up", "memory", 2.0, lt, ".2f"),
+    Bar("import: at most 25 ms over bare Python", "import", 25.0, le, ".1f"),
+    Bar("import: loads none of the heavy packages", "heavy imports", 0, le, ".0f"),
+)
+"""What Aistrale promises of itself."""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns padded to their widest cell: the first to the left, the others to the right."""
+    lines = [head, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join(_padded(line, widths) for line in lines)
+
+
+def _padded(line: Sequence[str], widths: Sequence[int]) -> str:
+    first, *others = (
+        cell.ljust(width) if column == 0 else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+    )
+    return "  ".join((f"  {first}", *others)).rstrip()
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A section's text, and those of its figures that the bars ask for."""
+
+    text: str
+    figures: Mapping[str, Spread]
+
+
+def findings(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    remarks: Iterable[str],
+    figures: Mapping[str, Spread | None],
+) -> Findings:
+    """A table with remarks under it; figures that were not measured (None) are left out."""
+    text = "\n".join((table(head, rows), *(f"    {remark}" for remark in remarks)))
+    return Findings(text, {name: figure for name, figure in figures.items() if figure is not None})
+
+
+def bars(figures: Mapping[str, Spread]) -> str:
+    """The table of BARS; a figure that was not measured passes no verdict."""
+    return table(("bar", "measured", "verdict"), (_bar_row(bar, figures.get(bar.figure)) for bar in BARS))
+
+
+def _bar_row(bar: Bar, figure: Spread | None) -> tuple[str, str, str]:
+    if figure is None:
+        return bar.promise, "-", "not measured"
+    return bar.promise, figure.text(bar.number), "ok" if bar.holds(figure.median, bar.limit) else "MISSED"

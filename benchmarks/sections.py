@@ -1,0 +1,168 @@
+"""The sections of the bench. Each measures, and gives its table as text and the figures the bars ask for."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from benchmarks import contenders, startup
+from benchmarks.comparison import compare, field
+from benchmarks.report import Findings, Spread, findings
+from benchmarks.worker import Block, Job
+
+US = "aistrale"
+IN_FLIGHT = (50, 200)
+MEMORY_STEPS = 10
+MODULES = {
+    US: "aistrale",
+    "httpx": "httpx",
+    "openai": "openai",
+    "langchain-openai": "langchain_openai",
+    "litellm": "litellm",
+}
+
+PEER_IMPORTS = 1
+"""Peers take seconds to import: one round tells enough."""
+
+Only = Collection[str]
+"""The names of the contenders that take part."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to measure: counts of rounds, calls and imports, and about how long a block of calls lasts."""
+
+    rounds: int = 12
+    block_seconds: float = 0.2
+    async_rounds: int = 3
+    async_block_seconds: float = 1.5
+    memory_calls: int = 100_000
+    imports: int = 15
+
+
+QUICK = Plan(rounds=3, block_seconds=0.1, async_rounds=2, async_block_seconds=0.4, memory_calls=10_000, imports=5)
+
+
+def run(plan: Plan, only: Only, base_url: str) -> Findings:
+    """One completion at a time."""
+    return _latency("run", contenders.RUN, plan, only, base_url)
+
+
+def stream(plan: Plan, only: Only, base_url: str) -> Findings:
+    """One stream of 100 chunks at a time."""
+    return _latency("stream", contenders.STREAM, plan, only, base_url)
+
+
+def _latency(workload: str, names: Iterable[str], plan: Plan, only: Only, base_url: str) -> Findings:
+    jobs = [Job(workload, name) for name in names if name in only]
+    played = compare(jobs, base_url, rounds=plan.rounds, block_seconds=plan.block_seconds)
+    floor = Job(workload, "httpx")
+    rows = [
+        (
+            str(job),
+            _milliseconds(played.spread(job, _seconds_each), ".3f"),
+            _milliseconds(played.spread(job, _cpu_each), ".3f"),
+            _ratio(played.ratio(job, floor, _seconds_each)),
+        )
+        for job in played.jobs
+    ]
+    figures = {workload: played.ratio(Job(workload, US), floor, _seconds_each)}
+    return findings((workload, "ms a call", "CPU ms a call", "x bare httpx"), rows, played.remarks, figures)
+
+
+def concurrency(plan: Plan, only: Only, base_url: str) -> Findings:
+    """Completions in a closed loop on asyncio, many in flight."""
+    few, many = IN_FLIGHT
+    jobs = [Job("async", name, width) for name in contenders.ASYNC if name in only for width in IN_FLIGHT]
+    played = compare(jobs, base_url, rounds=plan.async_rounds, block_seconds=plan.async_block_seconds)
+    rows = [
+        (
+            str(job),
+            played.spread(job, _rate).text(",.0f"),
+            _milliseconds(played.spread(job, _cpu_each), ".3f"),
+            _ratio(played.ratio(job, replace(job, contender="openai"), _rate)),
+            _ratio(played.ratio(job, replace(job, in_flight=few), _rate)),
+        )
+        for job in played.jobs
+    ]
+    us = Job("async", US, few)
+    figures = {
+        "async": played.ratio(us, replace(us, contender="openai"), _rate),
+        "more in flight": played.ratio(replace(us, in_flight=many), us, _rate),
+    }
+    head = ("async", "calls/s", "CPU ms a call", "x openai", f"x itself at {few}")
+    return findings(head, rows, played.remarks, figures)
+
+
+def memory(plan: Plan, only: Only, base_url: str) -> Findings:
+    """Resident memory while one client makes many calls."""
+    jobs = [Job("run", US)] if US in only else []
+    return memory_of(jobs, plan.memory_calls // MEMORY_STEPS, base_url)
+
+
+def memory_of(jobs: Sequence[Job], step: int, base_url: str) -> Findings:
+    """The resident memory of `jobs` after each of MEMORY_STEPS blocks; growth counts from the second."""
+    with field(jobs, base_url) as workers:
+        blocks = [workers.ask(lambda _, worker: worker.block(step)) for _ in range(MEMORY_STEPS)]
+        stood = workers.audit()
+    resident = {job: [taken[job].resident_kib / 1024 for taken in blocks] for job in stood}
+    growth = {job.contender: samples[-1] - samples[1] for job, samples in resident.items()}
+    head = ("MiB after calls", *(f"{(number + 1) * step:,}" for number in range(MEMORY_STEPS)), "growth")
+    rows = [
+        (str(job), *(f"{mib:.1f}" for mib in samples), f"{growth[job.contender]:+.2f}")
+        for job, samples in resident.items()
+    ]
+    return findings(head, rows, workers.remarks, {"memory": Spread.of([growth[US]]) if US in growth else None})
+
+
+def imports(plan: Plan, only: Only, base_url: str) -> Findings:
+    """The whole start-up of a process that imports a package, against one that imports nothing."""
+    remarks = []
+    rounds = {}
+    for name in (name for name in MODULES if name in only):
+        try:
+            startup.warm_up(MODULES[name])
+            rounds[MODULES[name]] = plan.imports if name == US else min(plan.imports, PEER_IMPORTS)
+        except startup.ImportFailedError as error:
+            remarks.append(f"{name}: left out: {error}")
+    taken = startup.time_start_ups(rounds)
+    over = {module: Spread.of(taken.over(module)) for module in rounds}
+    rows = [("nothing", _milliseconds(Spread.of(taken.bare), ".1f"), "-")] if taken.bare else []
+    rows += [
+        (
+            f"import {module}",
+            _milliseconds(Spread.of(taken.seconds[module]), ".1f"),
+            _milliseconds(over[module], ".1f"),
+        )
+        for module in rounds
+    ]
+    figures: dict[str, Spread | None] = {}
+    if MODULES[US] in rounds:
+        heavy = startup.heavy_imports(MODULES[US])
+        remarks.append(f"{US}: loads {' '.join(heavy) or 'none'} of {' '.join(startup.HEAVY)}")
+        figures = {
+            "import": Spread.of(1e3 * seconds for seconds in taken.over(MODULES[US])),
+            "heavy imports": Spread.of([len(heavy)]),
+        }
+    return findings(("start-up", "ms", "over bare Python"), rows, remarks, figures)
+
+
+SECTIONS = {"run": run, "stream": stream, "async": concurrency, "memory": memory, "import": imports}
+
+
+def _seconds_each(block: Block) -> float:
+    return block.seconds / block.calls
+
+
+def _cpu_each(block: Block) -> float:
+    return block.cpu_seconds / block.calls
+
+
+def _rate(block: Block) -> float:
+    return block.calls / block.seconds
+
+
+def _milliseconds(seconds: Spread, number: str) -> str:
+    return seconds.text(number, scale=1e3)
+
+
+def _ratio(ratio: Spread | None) -> str:
+    return ratio.text(".2f") if ratio else "-"

@@ -1,0 +1,104 @@
+"""Aistrale: one LLM contract wherever you call from.
+
+>>> import aistrale
+>>> aistrale.run("Hello, world!", provider="echo").text
+'Hello, world!'
+
+Importing this package does nothing but note where things are (PEP 562): each name is loaded when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from aistrale.version import __version__
+
+if TYPE_CHECKING:
+    from aistrale.client import AsyncClient as AsyncClient
+    from aistrale.client import Client as Client
+    from aistrale.contract import Call as Call
+    from aistrale.contract import CallbackHandler as CallbackHandler
+    from aistrale.contract import LanguageModel as LanguageModel
+    from aistrale.conversation import AsyncSession as AsyncSession
+    from aistrale.conversation import Session as Session
+    from aistrale.exceptions import AistraleError as AistraleError
+    from aistrale.exceptions import APIError as APIError
+    from aistrale.exceptions import AuthenticationError as AuthenticationError
+    from aistrale.exceptions import BudgetExceededError as BudgetExceededError
+    from aistrale.exceptions import CircuitOpenError as CircuitOpenError
+    from aistrale.exceptions import ConfigurationError as ConfigurationError
+    from aistrale.exceptions import ContentFilterError as ContentFilterError
+    from aistrale.exceptions import ContextLengthError as ContextLengthError
+    from aistrale.exceptions import InvalidRequestError as InvalidRequestError
+    from aistrale.exceptions import NetworkError as NetworkError
+    from aistrale.exceptions import NotFoundError as NotFoundError
+    from aistrale.exceptions import OutputError as OutputError
+    from aistrale.exceptions import PermissionDeniedError as PermissionDeniedError
+    from aistrale.exceptions import RateLimitError as RateLimitError
+    from aistrale.exceptions import RequestTimeoutError as RequestTimeoutError
+    from aistrale.exceptions import ServerError as ServerError
+    from aistrale.exceptions import StoreError as StoreError
+    from aistrale.exceptions import StreamInterruptedError as StreamInterruptedError
+    from aistrale.facade import configure as configure
+    from aistrale.facade import embed as embed
+    from aistrale.facade import embed_async as embed_async
+    from aistrale.facade import run as run
+    from aistrale.facade import run_async as run_async
+    from aistrale.facade import run_batch as run_batch
+    from aistrale.facade import run_batch_async as run_batch_async
+    from aistrale.facade import session as session
+    from aistrale.facade import stream as stream
+    from aistrale.facade import stream_async as stream_async
+    from aistrale.gateway.breaker import CircuitBreaker as CircuitBreaker
+    from aistrale.gateway.cache import MemoryCache as MemoryCache
+    from aistrale.gateway.retry import RetryPolicy as RetryPolicy
+    from aistrale.gateway.stream import AsyncCompletionStream as AsyncCompletionStream
+    from aistrale.gateway.stream import CompletionStream as CompletionStream
+    from aistrale.http import Timeout as Timeout
+    from aistrale.models import Attempt as Attempt
+    from aistrale.models import Choice as Choice
+    from aistrale.models import Chunk as Chunk
+    from aistrale.models import Completion as Completion
+    from aistrale.models import CompletionRequest as CompletionRequest
+    from aistrale.models import Embedding as Embedding
+    from aistrale.models import Message as Message
+    from aistrale.models import ReasoningBlock as ReasoningBlock
+    from aistrale.models import ToolCall as ToolCall
+    from aistrale.models import Usage as Usage
+    from aistrale.telemetry import TelemetryHandler as TelemetryHandler
+
+_MODULES = {
+    "client": "AsyncClient Client",
+    "contract": "Call CallbackHandler LanguageModel",
+    "exceptions": (
+        "AistraleError APIError AuthenticationError BudgetExceededError CircuitOpenError ConfigurationError "
+        "ContentFilterError ContextLengthError InvalidRequestError NetworkError NotFoundError OutputError "
+        "PermissionDeniedError RateLimitError RequestTimeoutError ServerError StoreError StreamInterruptedError"
+    ),
+    "facade": ("configure embed embed_async run run_async run_batch run_batch_async session stream stream_async"),
+    "gateway.breaker": "CircuitBreaker",
+    "gateway.cache": "MemoryCache",
+    "gateway.retry": "RetryPolicy",
+    "gateway.stream": "AsyncCompletionStream CompletionStream",
+    "http": "Timeout",
+    "models": ("Attempt Choice Chunk Completion CompletionRequest Embedding Message ReasoningBlock ToolCall Usage"),
+    "conversation": "AsyncSession Session",
+    "telemetry": "TelemetryHandler",
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

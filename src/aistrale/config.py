@@ -1,0 +1,168 @@
+"""What is configured, and where each value comes from.
+
+    argument  >  environment  >  project file  >  user file  >  default
+
+An argument is what `aistrale.configure(...)` or a client was given. The project file is the nearest
+`aistrale.toml`, or `pyproject.toml` with a `[tool.aistrale]` table, in the working directory or above it;
+the user file is `config.toml` in `AISTRALE_HOME` (by default `~/.aistrale`). Nothing is read at import.
+
+A project file comes with the code one happens to stand in, so it may choose models and limits, but
+neither keys nor the addresses keys are sent to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aistrale.exceptions import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One thing that can be configured: its type, its environment variable, and whether a project may set it."""
+
+    name: str
+    kind: type
+    variable: str | None = None
+    default: Any = None
+    project: bool = True
+
+
+SETTINGS = {
+    setting.name: setting
+    for setting in (
+        Setting("api_url", str, "AISTRALE_API_URL", project=False),
+        Setting("api_key", str, "AISTRALE_API_KEY", project=False),
+        Setting("base_url", str, project=False),
+        Setting("provider", str, "AISTRALE_PROVIDER"),
+        Setting("model", str, "AISTRALE_MODEL"),
+        Setting("timeout", float, "AISTRALE_TIMEOUT"),
+        Setting("max_retries", int, "AISTRALE_MAX_RETRIES", 2),
+        Setting("fallbacks", list),
+        Setting("telemetry", bool, "AISTRALE_TELEMETRY", True),
+        Setting("capture_content", bool, project=False),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A setting's value and its origin: `argument`, `environment NAME`, a file's path, or `default`."""
+
+    value: Any
+    origin: str
+
+
+class Config:
+    """The settings as they stand now. `config["model"]` is a value, `config.explain("model")` says whence."""
+
+    def __init__(self, arguments: Mapping[str, Any] | None = None) -> None:
+        self._values = {name: Value(setting.default, "default") for name, setting in SETTINGS.items()}
+        for path, table in _files():
+            self._take(table, str(path))
+        for setting in SETTINGS.values():
+            if setting.variable and (text := os.environ.get(setting.variable, "").strip()):
+                origin = f"environment {setting.variable}"
+                self._values[setting.name] = Value(_from_text(setting, text), origin)
+        given = {name: value for name, value in (arguments or {}).items() if value is not None}
+        self._take(given, "argument")
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name].value
+
+    def explain(self, name: str) -> Value:
+        """The value of a setting with its origin."""
+        return self._values[name]
+
+    def _take(self, table: Mapping[str, Any], origin: str) -> None:
+        for name, value in table.items():
+            setting = SETTINGS.get(name)
+            if setting is None:
+                raise ConfigurationError(
+                    f"Unknown setting {name!r} ({origin}); known are {', '.join(sorted(SETTINGS))}"
+                )
+            if origin != "argument":  # what is passed in code is checked where it is used
+                _check(setting, value, origin)
+            self._values[name] = Value(value, origin)
+
+
+def home() -> Path:
+    """The folder of the user's own files: `AISTRALE_HOME`, by default `~/.aistrale`."""
+    return Path(os.environ.get("AISTRALE_HOME") or "~/.aistrale").expanduser()
+
+
+def _files() -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """The configuration files that exist, the weakest first."""
+    user = home() / "config.toml"
+    if user.is_file():
+        yield user, _read(user)
+    project = _project_file()
+    if project is not None:
+        path, table = project
+        for name in table:
+            if name in SETTINGS and not SETTINGS[name].project:
+                raise ConfigurationError(
+                    f"{path} sets {name!r}, which a project file may not: it would decide where your keys go. "
+                    f"Set it in the environment or in {user}"
+                )
+        yield path, table
+
+
+def _project_file() -> tuple[Path, Mapping[str, Any]] | None:
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # the working directory is gone: then there is no project either
+        return None
+    for folder in (here, *here.parents):
+        own = folder / "aistrale.toml"
+        if own.is_file():
+            return own, _read(own)
+        shared = folder / "pyproject.toml"
+        if shared.is_file() and b"tool.aistrale" in shared.read_bytes():
+            table = _read(shared).get("tool", {}).get("aistrale")
+            if table is not None:
+                return shared, table
+    return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+
+
+_WORDS = {
+    "1": True,
+    "true": True,
+    "on": True,
+    "yes": True,
+    "0": False,
+    "false": False,
+    "off": False,
+    "no": False,
+}
+
+
+def _from_text(setting: Setting, text: str) -> Any:
+    try:
+        if setting.kind is bool:
+            return _WORDS[text.lower()]
+        return setting.kind(text)
+    except (KeyError, ValueError):
+        kind = "on or off" if setting.kind is bool else "a number"
+        raise ConfigurationError(f"{setting.variable} must be {kind}, not {text!r}") from None
+
+
+def _check(setting: Setting, value: Any, origin: str) -> None:
+    kind = (int, float) if setting.kind is float else setting.kind
+    if not isinstance(value, kind) or (isinstance(value, bool) and setting.kind is not bool):
+        raise ConfigurationError(
+            f"{setting.name} must be a {setting.kind.__name__}, not {type(value).__name__} ({origin})"
+        )

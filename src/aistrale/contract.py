@@ -1,0 +1,102 @@
+"""The contract every way into Aistrale is built on: a language model, and who watches its calls.
+
+It is what LangChain's BaseLLM and LlamaIndex's CustomLLM both ask of a model, once: complete and stream,
+sync and async. Adapters translate their framework's words into these and delegate.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    from aistrale.models import Attempt, Chunk, Completion, CompletionRequest, Embedding, EmbeddingRequest
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call as its handlers see it, from start to end, over all its attempts.
+
+    `provider`, `model` and `base_url` are where it goes now (a fallback changes them). `headers` are sent
+    with each attempt: a handler may add some at start. `state` is the handlers' own, by handler.
+    Times are `time.perf_counter()` seconds. `partial` is what a stream had given when it was cut off.
+    """
+
+    operation: str
+    request: CompletionRequest | EmbeddingRequest
+    stream: bool
+    provider: str = ""
+    model: str = ""
+    base_url: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
+    first_token: float | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    trace_id: str | None = None
+    partial: Completion | None = None
+    state: dict[Any, Any] = field(default_factory=dict)
+
+
+class CallbackHandler:
+    """Watches calls. Override what you need; each method may also be `async def` for async calls.
+
+    Exactly one of `on_end` and `on_error` follows every `on_start`. An AistraleError raised in `on_start`
+    refuses the call; whatever else a handler raises is logged, and the call goes on.
+    """
+
+    def on_start(self, call: Call) -> Any:
+        """The call begins; nothing was sent yet."""
+
+    def on_attempt(self, call: Call, attempt: Attempt) -> Any:
+        """One request of the call ended, well or in an error that may be retried."""
+
+    def on_token(self, call: Call, chunk: Chunk) -> Any:
+        """A piece of a streamed answer arrived."""
+
+    def on_end(self, call: Call, result: Completion | Embedding) -> Any:
+        """The answer is whole."""
+
+    def on_error(self, call: Call, error: BaseException) -> Any:
+        """The call failed. GeneratorExit and CancelledError mean that the caller left: no failure."""
+
+
+Handlers: TypeAlias = Iterable[CallbackHandler]
+
+
+class ChunkStream(Protocol):
+    """A streamed answer: an iterator and a context manager, with the whole as `completion` once it ended."""
+
+    @property
+    def completion(self) -> Completion: ...
+    def __iter__(self) -> Iterator[Chunk]: ...
+    def __next__(self) -> Chunk: ...
+    def close(self) -> None: ...
+
+
+class AsyncChunkStream(Protocol):
+    """`ChunkStream` for async code."""
+
+    @property
+    def completion(self) -> Completion: ...
+    def __aiter__(self) -> AsyncIterator[Chunk]: ...
+    async def __anext__(self) -> Chunk: ...
+    async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """What can complete and stream a request, sync and async.
+
+    Each call raises a subclass of `aistrale.AistraleError`. Streams open at the first iteration, and
+    close when they end, when they are closed or left as context managers, and when they are forgotten.
+    """
+
+    def complete(self, request: CompletionRequest, callbacks: Handlers = ()) -> Completion: ...
+
+    def stream(self, request: CompletionRequest, callbacks: Handlers = ()) -> ChunkStream: ...
+
+    async def acomplete(self, request: CompletionRequest, callbacks: Handlers = ()) -> Completion: ...
+
+    def astream(self, request: CompletionRequest, callbacks: Handlers = ()) -> AsyncChunkStream: ...

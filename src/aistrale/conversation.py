@@ -1,0 +1,111 @@
+"""Conversations: what was said is remembered, and what it cost is added up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, Unpack
+from uuid import uuid4
+
+from aistrale.contract import Call, CallbackHandler
+from aistrale.core import Core
+from aistrale.gateway.stream import AsyncCompletionStream, CompletionStream
+from aistrale.models import Completion, CompletionRequest, Embedding, Message, Prompt, Usage
+from aistrale.options import RunOptions, completion_request
+
+
+class Conversation:
+    """What a session remembers.
+
+    id: its own, or the one it was given. messages: all turns so far, the system prompt first. A call that
+    fails, or a stream that is left early, adds nothing. usage: tokens used in all. cost: US dollars in all,
+    as far as known; `unpriced` counts the answers whose cost is not known.
+    """
+
+    def __init__(self, core: Core, options: Mapping[str, Any], *, id: str | None, system: str | None) -> None:
+        self.id = id or uuid4().hex
+        self.messages: list[Message] = [Message("system", system)] if system else []
+        self.usage = Usage()
+        self.cost = Decimal(0)
+        self.unpriced = 0
+        self._is_named = id is not None
+        self._core, self._options = core, options
+
+    def _ask(self, prompt: Prompt, options: Mapping[str, Any]) -> tuple[CompletionRequest, list[CallbackHandler]]:
+        said = Message.list_of(prompt)
+        completion_request(said, {})  # an empty turn is refused although the history is not empty
+        request, callbacks = self._core.completion(
+            [*self.messages, *said],
+            {**self._options, **options},
+            session_id=self.id,
+            conversation_id=self.id if self._is_named else None,
+        )
+        return request, [_Recorder(self, said), *callbacks]
+
+    def _add(self, said: list[Message], completion: Completion) -> None:
+        self.messages += [*said, completion.message]
+        if completion.usage is not None and not completion.cached:
+            self.usage += completion.usage
+        if completion.cost is None:
+            self.unpriced += 1
+        else:
+            self.cost += completion.cost
+
+
+class _Recorder(CallbackHandler):
+    """Writes a turn into its conversation when the answer is whole."""
+
+    def __init__(self, conversation: Conversation, said: list[Message]) -> None:
+        self._conversation, self._said = conversation, said
+
+    def on_end(self, call: Call, result: Completion | Embedding) -> None:
+        if isinstance(result, Completion):
+            self._conversation._add(self._said, result)
+
+
+class Session(Conversation):
+    """A conversation from sync code: `with client.session() as s: s.run("Hello")`."""
+
+    def run(self, prompt: Prompt, **options: Unpack[RunOptions]) -> Completion:
+        """Say `prompt` (a text, or messages such as tools' results) and wait for the answer."""
+        return self._core.gateway.complete(*self._ask(prompt, options))
+
+    def stream(self, prompt: Prompt, **options: Unpack[RunOptions]) -> CompletionStream:
+        """Say `prompt` and read the answer as it comes."""
+        return self._core.gateway.stream(*self._ask(prompt, options))
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to close: the connections are the client's."""
+
+
+class AsyncSession(Conversation):
+    """A conversation from async code: `async with client.session() as s: await s.run("Hello")`."""
+
+    @classmethod
+    def continuing(cls, conversation: Conversation) -> AsyncSession:
+        """The same conversation, from async code."""
+        session = cls.__new__(cls)
+        session.__dict__ = conversation.__dict__
+        return session
+
+    async def run(self, prompt: Prompt, **options: Unpack[RunOptions]) -> Completion:
+        """Say `prompt` (a text, or messages such as tools' results) and wait for the answer."""
+        return await self._core.gateway.acomplete(*self._ask(prompt, options))
+
+    def stream(self, prompt: Prompt, **options: Unpack[RunOptions]) -> AsyncCompletionStream:
+        """Say `prompt` and read the answer as it comes."""
+        return self._core.gateway.astream(*self._ask(prompt, options))
+
+    async def __aenter__(self) -> AsyncSession:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to close: the connections are the client's."""

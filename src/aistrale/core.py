@@ -1,0 +1,78 @@
+"""What a sync and an async client have in common: everything but how they wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aistrale.config import Config
+from aistrale.contract import CallbackHandler
+from aistrale.gateway.breaker import CircuitBreaker
+from aistrale.gateway.gateway import Gateway
+from aistrale.models import CompletionRequest, EmbeddingRequest, Prompt
+from aistrale.options import call_options, completion_request, embedding_request, split_client_options
+
+_SETTINGS = (
+    "model",
+    "provider",
+    "base_url",
+    "api_url",
+    "timeout",
+    "max_retries",
+    "fallbacks",
+    "telemetry",
+    "capture_content",
+)
+_OF_CALLS = frozenset((*_SETTINGS, "api_key", "cache", "callbacks", "extra_headers"))
+
+
+class Core:
+    """What a sync and an async client are both made of: a gateway, and the defaults of its calls."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        calls, own = split_client_options(options)
+        config = Config({name: options.get(name) for name in _SETTINGS})
+        self.surface = own.get("surface") or "sdk"
+        self._defaults = {name: value for name, value in calls.items() if name not in _OF_CALLS}
+        self._embed_defaults = {name: calls[name] for name in ("user",) if name in calls}
+        self._headers = dict(calls.get("extra_headers") or {})
+        client = own.get("http_client")
+        is_async = client is not None and hasattr(client, "aclose")
+        self.gateway = Gateway(
+            config,
+            model=calls.get("model"),
+            options=call_options(calls),
+            handlers=[*_telemetry(config, own), *(calls.get("callbacks") or ())],
+            retry=own.get("retry"),
+            breaker=own["breaker"] if "breaker" in own else CircuitBreaker(),
+            http_client=None if is_async else client,
+            async_http_client=client if is_async else None,
+        )
+
+    def completion(
+        self, prompt: Prompt, options: Mapping[str, Any], **call: Any
+    ) -> tuple[CompletionRequest, Iterable[CallbackHandler]]:
+        """The request for a prompt, and who watches it."""
+        merged = {**self._defaults, **options} if self._defaults else options
+        request = completion_request(prompt, self._with_headers(merged), surface=self.surface, **call)
+        return request, options.get("callbacks") or ()
+
+    def embedding(
+        self, texts: str | Iterable[str], options: Mapping[str, Any]
+    ) -> tuple[EmbeddingRequest, Iterable[CallbackHandler]]:
+        """The request for texts to embed, and who watches it."""
+        merged = self._with_headers({**self._embed_defaults, **options})
+        return embedding_request(texts, merged, surface=self.surface), options.get("callbacks") or ()
+
+    def _with_headers(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        if not self._headers:
+            return options
+        return {**options, "extra_headers": {**self._headers, **(options.get("extra_headers") or {})}}
+
+
+def _telemetry(config: Config, own: Mapping[str, Any]) -> list[CallbackHandler]:
+    if not config["telemetry"]:
+        return []
+    from aistrale.telemetry import TelemetryHandler
+
+    return [TelemetryHandler(own.get("tracer_provider"), own.get("meter_provider"), config["capture_content"])]

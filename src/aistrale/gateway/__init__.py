@@ -1,0 +1,1 @@
+"""One call, written once: route, cache, send, retry, fall back, tell the handlers."""

@@ -1,0 +1,140 @@
+"""The two drivers of a flow: what a flow asks for is done here, blocking or awaiting."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aistrale.exceptions import AistraleError, ConfigurationError
+from aistrale.gateway.flow import Action, Close, Drain, Emit, Flow, Notify, Read, ReadSome, Send, Wait
+from aistrale.models import Chunk
+from aistrale.providers import Profile
+from aistrale.transport.base import AsyncTransport, Transport
+
+logger = logging.getLogger("aistrale")
+
+
+class Driver:
+    """Performs a flow from sync code. `run` goes to its end, or to the next chunks of a stream."""
+
+    def __init__(self, flow: Flow, transport_of: Callable[[Profile], Transport]) -> None:
+        self._flow = flow
+        self._transport_of = transport_of
+
+    def run(self, error: BaseException | None = None) -> list[Chunk] | None:
+        """The next chunks; None once the flow has ended, with its `result`. `error` is thrown into it first."""
+        outcome: Any = None
+        try:
+            while True:
+                action = self._flow.send(outcome) if error is None else self._flow.throw(error)
+                if type(action) is Emit:
+                    return action.chunks
+                outcome = error = None
+                try:
+                    outcome = self._perform(action)
+                except BaseException as raised:  # noqa: BLE001 - the flow decides, and lets pass what is not its own
+                    error = raised
+        except StopIteration as stop:
+            self.result = stop.value
+            return None
+        finally:
+            del error
+
+    def _perform(self, action: Action) -> Any:
+        match action:
+            case Send(request, route, timeout):
+                return self._transport_of(route.profile).send(request, timeout)
+            case Read(response, limit):
+                return response.read(limit)
+            case ReadSome(response):
+                return response.read_some()
+            case Notify():
+                told = tell(action)
+                if inspect.isawaitable(told):
+                    if inspect.iscoroutine(told):
+                        told.close()
+                    raise ConfigurationError(
+                        f"{type(action.handler).__name__}.{action.event} is async and cannot watch a sync call: "
+                        "use run_async or stream_async, or give a handler with plain methods"
+                    )
+            case Drain(response):
+                response.drain()
+            case Close(response):
+                response.close()
+            case Wait(seconds):
+                time.sleep(seconds)
+        return None
+
+
+class AsyncDriver:
+    """Performs a flow from async code, as Driver does from sync code."""
+
+    def __init__(self, flow: Flow, transport_of: Callable[[Profile], AsyncTransport]) -> None:
+        self._flow = flow
+        self._transport_of = transport_of
+
+    async def run(self, error: BaseException | None = None) -> list[Chunk] | None:
+        """The next chunks; None once the flow has ended, with its `result`. `error` is thrown into it first."""
+        outcome: Any = None
+        try:
+            while True:
+                action = self._flow.send(outcome) if error is None else self._flow.throw(error)
+                if type(action) is Emit:
+                    return action.chunks
+                outcome = error = None
+                try:
+                    outcome = await self._perform(action)
+                except BaseException as raised:  # noqa: BLE001 - the flow decides, and lets pass what is not its own
+                    error = raised
+        except StopIteration as stop:
+            self.result = stop.value
+            return None
+        finally:
+            del error
+
+    async def _perform(self, action: Action) -> Any:
+        match action:
+            case Send(request, route, timeout):
+                return await self._transport_of(route.profile).send(request, timeout)
+            case Read(response, limit):
+                return await response.read(limit)
+            case ReadSome(response):
+                return await response.read_some()
+            case Notify():
+                told = tell(action)
+                if inspect.isawaitable(told):
+                    await tell_async(action, told)
+            case Drain(response):
+                await response.drain()
+            case Close(response):
+                await response.aclose()
+            case Wait(seconds):
+                await asyncio.sleep(seconds)
+        return None
+
+
+def tell(action: Notify) -> Any:
+    """Call a handler. An AistraleError at the start refuses the call; anything else it raises is logged."""
+    try:
+        return getattr(action.handler, action.event)(*action.arguments)
+    except Exception as error:  # noqa: BLE001 - a watcher's fault is not the call's
+        _judge(action, error)
+
+
+async def tell_async(action: Notify, told: Any) -> None:
+    """Wait for an async handler, under the same rule."""
+    try:
+        await told
+    except Exception as error:  # noqa: BLE001 - a watcher's fault is not the call's
+        _judge(action, error)
+
+
+def _judge(action: Notify, error: Exception) -> None:
+    if action.event == "on_start" and isinstance(error, AistraleError):
+        raise error
+    name = f"{type(action.handler).__name__}.{action.event}"
+    logger.warning("the callback handler %s raised %s; the call goes on", name, type(error).__name__, exc_info=error)

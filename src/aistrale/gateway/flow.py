@@ -1,0 +1,400 @@
+"""How a call flows: decided here once, performed by two short drivers (drivers.py).
+
+A flow is a generator. It yields actions and is sent their results; it knows no socket, no clock that
+waits and no event loop. A driver that is cancelled, or whose caller leaves, throws that into the flow,
+which closes what is open, tells the handlers, and lets it pass.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+from aistrale.contract import Call, CallbackHandler
+from aistrale.exceptions import (
+    AistraleError,
+    APIError,
+    ContentFilterError,
+    ContextLengthError,
+    InvalidRequestError,
+    NetworkError,
+    ServerError,
+    StreamInterruptedError,
+)
+from aistrale.gateway.breaker import CircuitBreaker
+from aistrale.gateway.cache import Cache, as_chunks, as_hit, cache_key, is_worth_keeping
+from aistrale.gateway.retry import RetryPolicy
+from aistrale.http import HTTPRequest, Timeout
+from aistrale.models import JSON, Attempt, Chunk, Completion, Embedding
+from aistrale.providers import Codec, Route, codec_of
+from aistrale.providers.codec import StreamDecoder
+from aistrale.providers.errors import decode_error, decode_error_body, not_an_answer, redact
+from aistrale.transport.sse import EventStreamDecoder
+
+logger = logging.getLogger("aistrale")
+
+ERROR_BODY_LIMIT = 1024 * 1024
+"""Bytes of an error answer that are read before its connection is given up."""
+
+Result: TypeAlias = Completion | Embedding
+
+
+# What a driver is asked to do
+
+
+@dataclass(slots=True)
+class Send:
+    """Send a request; the result is the response, its head read."""
+
+    request: HTTPRequest
+    route: Route
+    timeout: Timeout | None
+
+
+@dataclass(slots=True)
+class Read:
+    """Read the rest of a body; the result is bytes."""
+
+    response: Any
+    limit: int | None = None
+
+
+@dataclass(slots=True)
+class ReadSome:
+    """Read what comes next; the result is bytes, empty at the end."""
+
+    response: Any
+
+
+@dataclass(slots=True)
+class Drain:
+    """Wait shortly for the end of a body whose content is over."""
+
+    response: Any
+
+
+@dataclass(slots=True)
+class Close:
+    """Let go of a response, read or not."""
+
+    response: Any
+
+
+@dataclass(slots=True)
+class Wait:
+    seconds: float
+
+
+@dataclass(slots=True)
+class Notify:
+    """Tell a handler; the result is what it raised, if that is for the flow to know, else None."""
+
+    handler: CallbackHandler
+    event: str
+    arguments: tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Emit:
+    """Hand chunks to the caller of a stream."""
+
+    chunks: list[Chunk]
+
+
+Action: TypeAlias = Send | Read | ReadSome | Drain | Close | Wait | Notify | Emit
+
+
+# What a call is
+
+
+@dataclass(slots=True, eq=False)
+class Plan:
+    """Everything one call needs to know.
+
+    encode: the HTTP request for a route. decode: the result out of a body.
+    """
+
+    call: Call
+    routes: list[Route]
+    encode: Callable[[Codec, Route, bool], HTTPRequest]
+    decode: Callable[[Codec, JSON, Route], Any]
+    handlers: list[CallbackHandler]
+    token_handlers: list[CallbackHandler]
+    retry: RetryPolicy
+    breaker: CircuitBreaker | None
+    timeout: Timeout | None = None
+    max_retries: int | None = None
+    cache: Cache | None = None
+    output_type: Any = None
+    idempotency_key: str = field(default_factory=lambda: str(uuid4()))
+    started_handlers: list[CallbackHandler] = field(default_factory=list)
+
+
+Flow: TypeAlias = Generator[Action, Any, Any]
+
+
+def flow(plan: Plan) -> Flow:
+    """One call from start to end; returns its Completion or Embedding."""
+    call = plan.call
+    try:
+        for handler in plan.handlers:
+            yield Notify(handler, "on_start", (call,))
+            plan.started_handlers.append(handler)
+        result = yield from _answer(plan)
+        _finish(result, plan)
+    except BaseException as error:
+        if isinstance(error, AistraleError):
+            error.attempts = tuple(call.attempts)
+            logger.debug("%s %s failed: %s", call.provider, call.operation, type(error).__name__)
+        for handler in plan.started_handlers:
+            yield Notify(handler, "on_error", (call, error))
+        raise
+    for handler in plan.started_handlers:
+        yield Notify(handler, "on_end", (call, result))
+    return result
+
+
+def _finish(result: Result, plan: Plan) -> None:
+    call = plan.call
+    result.provider = call.provider
+    result.latency = time.perf_counter() - call.started
+    result.attempts = tuple(call.attempts)
+    result.trace_id = call.trace_id
+    if isinstance(result, Completion):
+        result.output_type = plan.output_type
+        if call.first_token is not None:
+            result.time_to_first_token = call.first_token - call.started
+
+
+def _answer(plan: Plan) -> Flow:
+    """The answer from the cache, or from the first route that gives one."""
+    if plan.cache is None:
+        return (yield from _ask(plan))
+    route = plan.routes[0]
+    key = cache_key(_encoded(plan, codec_of(route.profile.protocol), route, stream=False))
+    kept = plan.cache.get(key)
+    if kept is None:
+        completion = yield from _ask(plan)
+        if is_worth_keeping(completion):
+            plan.cache.set(key, completion)
+        return completion
+    _arrive(plan.call, route)
+    hit = as_hit(kept)
+    if plan.call.stream:
+        yield from _emit(plan, as_chunks(hit))
+    return hit
+
+
+def _ask(plan: Plan) -> Flow:
+    """Try each route, and each as often as the retry policy says."""
+    call = plan.call
+    failure: AistraleError
+    for position, route in enumerate(plan.routes):
+        _arrive(call, route)
+        started = time.monotonic()
+        for number in count(1):
+            try:
+                return (yield from _attempt(plan, route))
+            except AistraleError as error:
+                failure = error
+            if call.first_token is not None:
+                raise failure
+            pause = plan.retry.delay(failure, number, started, plan.max_retries)
+            if pause is None:
+                break
+            logger.debug("%s: %s, again in %.2f s", route.provider, type(failure).__name__, pause)
+            yield Wait(pause)
+        if position + 1 == len(plan.routes) or not _is_worth_a_fallback(failure):
+            break
+        logger.debug(
+            "%s: %s, falling back to %s",
+            route.provider,
+            type(failure).__name__,
+            plan.routes[position + 1].model,
+        )
+    try:
+        raise failure
+    finally:
+        del failure  # it holds this frame in its traceback
+
+
+def _is_worth_a_fallback(error: AistraleError) -> bool:
+    """Another model may do better, unless it is the request that is wrong or refused."""
+    if isinstance(error, ContextLengthError):
+        return True
+    return isinstance(error, APIError | NetworkError) and not isinstance(
+        error, InvalidRequestError | ContentFilterError
+    )
+
+
+def _arrive(call: Call, route: Route) -> None:
+    call.provider, call.model, call.base_url = route.provider, route.model, route.base_url
+
+
+def _attempt(plan: Plan, route: Route) -> Flow:
+    """One request and its answer, told to the handlers and to the breaker."""
+    call = plan.call
+    started = time.perf_counter()
+    if plan.breaker is not None:
+        plan.breaker.check(route)
+    try:
+        codec = codec_of(route.profile.protocol)
+        request = _encoded(plan, codec, route, stream=call.stream)
+        request.headers.update(call.headers)
+        if route.profile.idempotency_header:  # one for all attempts: a retry is not billed twice
+            request.headers[route.profile.idempotency_header] = plan.idempotency_key
+        result = yield from _exchange(plan, codec, route, request)
+    except AistraleError as error:
+        if isinstance(error, NetworkError | ServerError) and error.provider is None:
+            error.provider = route.provider
+        if plan.breaker is not None:
+            plan.breaker.failed(route, error)
+        yield from _record(plan, route, error, started)
+        raise
+    if plan.breaker is not None:
+        plan.breaker.succeeded(route)
+    yield from _record(plan, route, None, started)
+    return result
+
+
+def _record(plan: Plan, route: Route, error: AistraleError | None, started: float) -> Flow:
+    attempt = Attempt(route.provider, route.model, route.base_url, error, time.perf_counter() - started)
+    plan.call.attempts.append(attempt)
+    for handler in plan.started_handlers:
+        yield Notify(handler, "on_attempt", (plan.call, attempt))
+
+
+def _encoded(plan: Plan, codec: Codec, route: Route, *, stream: bool) -> HTTPRequest:
+    try:
+        request = plan.encode(codec, route, stream)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise InvalidRequestError(
+            f"The request cannot be put into {route.provider}'s words: {redact(str(error), route)}. "
+            "Look for values JSON cannot hold and for parts or tools of an odd shape.",
+            provider=route.provider,
+        ) from error
+    return request
+
+
+def _exchange(plan: Plan, codec: Codec, route: Route, request: HTTPRequest) -> Flow:
+    """Send, and read the answer, or the error it is."""
+    response = yield Send(request, route, plan.timeout)
+    try:
+        kind = response.headers.get("content-type", "")
+        if not 200 <= response.status < 300:
+            body = yield Read(response, ERROR_BODY_LIMIT)
+            if response.status < 400:
+                why = f"it redirects to {response.headers.get('location', 'another address')}"
+                raise not_an_answer(response.status, response.headers, body, route, why)
+            raise decode_error(response.status, response.headers, body, route)
+        if plan.call.stream and "json" not in kind and "html" not in kind:
+            return (yield from _stream(plan, codec, route, response))
+        body = yield Read(response)
+        result = _decode(plan, codec, route, response, body)
+    except BaseException:
+        yield Close(response)
+        raise
+    if plan.call.stream and isinstance(result, Completion):  # asked for a stream, answered at once
+        yield from _emit(plan, as_chunks(result))
+    return result
+
+
+def _decode(plan: Plan, codec: Codec, route: Route, response: Any, body: bytes) -> Result:
+    try:
+        parsed = json.loads(body)
+    except ValueError as error:
+        why = "its body is no JSON" if body else "its body is empty"
+        raise not_an_answer(response.status, response.headers, body, route, why) from error
+    if isinstance(parsed, dict) and parsed.get("error"):
+        raise decode_error_body(parsed, route, status=response.status, headers=response.headers)
+    try:
+        result: Result = plan.decode(codec, parsed, route)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        why = f"its JSON has not the shape of one ({type(error).__name__}: {error})"
+        raise not_an_answer(response.status, response.headers, body, route, why) from error
+    return result
+
+
+# Streams
+
+
+def _stream(plan: Plan, codec: Codec, route: Route, response: Any) -> Flow:
+    """Read events until the answer is over, handing chunks on as they come."""
+    events, decoder = EventStreamDecoder(), codec.stream_decoder(route)
+    try:
+        while not decoder.ended:
+            data = yield ReadSome(response)
+            if not data:
+                break
+            chunks, failure = _feed(events, decoder, data, response, route)
+            if chunks:
+                yield from _emit(plan, chunks)
+            if failure is not None:
+                raise failure
+        if decoder.ended:
+            yield Drain(response)
+    except NetworkError as error:
+        if not decoder.complete:
+            if plan.call.first_token is None:
+                raise
+            raise _interrupted(plan, codec, route, decoder, error.message) from error
+    except BaseException:
+        plan.call.partial = _partial(plan, codec, route, decoder)
+        raise
+    if not decoder.complete:
+        raise _interrupted(plan, codec, route, decoder, "it ended without a word that it was over")
+    return plan.decode(codec, decoder.body(), route)
+
+
+def _feed(
+    events: EventStreamDecoder, decoder: StreamDecoder, data: bytes, response: Any, route: Route
+) -> tuple[list[Chunk], AistraleError | None]:
+    """The chunks in `data`, and the error that follows them, if one does."""
+    chunks: list[Chunk] = []
+    try:
+        for event in events.feed(data):
+            chunks += decoder.feed(event)
+    except AistraleError as error:
+        return chunks, error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        why = f"an event in its stream cannot be read ({type(error).__name__}: {error})"
+        wrong = not_an_answer(response.status, response.headers, data, route, why)
+        wrong.__cause__ = error
+        return chunks, wrong
+    return chunks, None
+
+
+def _emit(plan: Plan, chunks: list[Chunk]) -> Flow:
+    call = plan.call
+    if call.first_token is None:
+        call.first_token = time.perf_counter()
+    for handler in plan.token_handlers:
+        for chunk in chunks:
+            yield Notify(handler, "on_token", (call, chunk))
+    yield Emit(chunks)
+
+
+def _interrupted(plan: Plan, codec: Codec, route: Route, decoder: StreamDecoder, why: str) -> StreamInterruptedError:
+    partial = plan.call.partial = _partial(plan, codec, route, decoder)
+    return StreamInterruptedError(
+        f"The stream of {route.provider} broke off: {why.rstrip('.')}. `partial` holds what had arrived.",
+        provider=route.provider,
+        partial=partial,
+    )
+
+
+def _partial(plan: Plan, codec: Codec, route: Route, decoder: StreamDecoder) -> Completion | None:
+    """What has arrived of an answer; None if that is not yet anything."""
+    try:
+        partial: Completion = plan.decode(codec, decoder.body(), route)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError):
+        return None
+    partial.provider = route.provider
+    partial.output_type = plan.output_type
+    return partial

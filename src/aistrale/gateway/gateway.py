@@ -1,0 +1,191 @@
+"""The language model at the core: every way into Aistrale ends in this object's methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from aistrale.config import Config
+from aistrale.contract import Call, CallbackHandler, Handlers
+from aistrale.exceptions import ConfigurationError
+from aistrale.gateway.breaker import CircuitBreaker
+from aistrale.gateway.cache import MemoryCache
+from aistrale.gateway.drivers import AsyncDriver, Driver
+from aistrale.gateway.flow import Plan, flow
+from aistrale.gateway.retry import RetryPolicy
+from aistrale.gateway.route import Router
+from aistrale.gateway.stream import AsyncCompletionStream, CompletionStream
+from aistrale.http import Timeout
+from aistrale.models import (
+    NO_OPTIONS,
+    CallOptions,
+    Completion,
+    CompletionRequest,
+    Embedding,
+    EmbeddingRequest,
+)
+from aistrale.providers import Profile
+from aistrale.transport.base import AsyncTransport, Transport
+from aistrale.transport.local import AsyncLocalTransport, LocalTransport
+
+if TYPE_CHECKING:
+    import httpx
+
+
+class Gateway:
+    """A LanguageModel over all providers; it also embeds.
+
+    config: the settings, read once. model, options: what calls use where they say nothing.
+    handlers: watch every call, before a call's own. retry, breaker, cache: as their classes say;
+    breaker=None switches it off. http_client: the user's own httpx client for sync calls,
+    async_http_client for async ones. Safe to share between threads and event loops.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        model: str | None = None,
+        options: CallOptions = NO_OPTIONS,
+        handlers: Iterable[CallbackHandler] = (),
+        retry: RetryPolicy | None = None,
+        breaker: CircuitBreaker | None = None,
+        http_client: httpx.Client | None = None,
+        async_http_client: httpx.AsyncClient | None = None,
+    ) -> None:
+        self._options = options
+        self._handlers = _checked(handlers)
+        self._retry = retry or RetryPolicy(max_retries=config["max_retries"])
+        self._breaker = breaker
+        self._router = Router(config, model, options)
+        self._timeout = options.timeout if options.timeout is not None else config["timeout"]
+        self._fallbacks = options.fallbacks if options.fallbacks is not None else tuple(config["fallbacks"] or ())
+        self._http_client, self._async_http_client = http_client, async_http_client
+
+    # The contract
+
+    def complete(self, request: CompletionRequest, callbacks: Handlers = ()) -> Completion:
+        driver = Driver(flow(self._completion(request, callbacks, stream=False)), self._transport_of)
+        driver.run()
+        result: Completion = driver.result
+        return result
+
+    def stream(self, request: CompletionRequest, callbacks: Handlers = ()) -> CompletionStream:
+        return CompletionStream(Driver(flow(self._completion(request, callbacks, stream=True)), self._transport_of))
+
+    async def acomplete(self, request: CompletionRequest, callbacks: Handlers = ()) -> Completion:
+        driver = AsyncDriver(flow(self._completion(request, callbacks, stream=False)), self._async_transport_of)
+        await driver.run()
+        result: Completion = driver.result
+        return result
+
+    def astream(self, request: CompletionRequest, callbacks: Handlers = ()) -> AsyncCompletionStream:
+        return AsyncCompletionStream(
+            AsyncDriver(flow(self._completion(request, callbacks, stream=True)), self._async_transport_of)
+        )
+
+    # Embeddings
+
+    def embed(self, request: EmbeddingRequest, callbacks: Handlers = ()) -> Embedding:
+        driver = Driver(flow(self._embedding(request, callbacks)), self._transport_of)
+        driver.run()
+        result: Embedding = driver.result
+        return result
+
+    async def aembed(self, request: EmbeddingRequest, callbacks: Handlers = ()) -> Embedding:
+        driver = AsyncDriver(flow(self._embedding(request, callbacks)), self._async_transport_of)
+        await driver.run()
+        result: Embedding = driver.result
+        return result
+
+    def close(self) -> None:
+        """Close the pool of sync calls. The gateway stays usable and opens another at the next call."""
+        if transport := self.__dict__.get("_transport"):
+            transport.close()
+
+    async def aclose(self) -> None:
+        """Close both pools, that of async calls for the running event loop."""
+        self.close()
+        if transport := self.__dict__.get("_async_transport"):
+            await transport.aclose()
+
+    # What a call needs
+
+    def _completion(self, request: CompletionRequest, callbacks: Handlers, *, stream: bool) -> Plan:
+        options = request.options
+        fallbacks = self._fallbacks if options.fallbacks is None else options.fallbacks
+        cache = self._options.cache if options.cache is None else options.cache
+        return self._plan(
+            Call("chat", request, stream, headers=dict(options.headers)),
+            callbacks,
+            routes=self._router.routes(request.model, options, fallbacks),
+            encode=lambda codec, route, stream: codec.encode(request, route, stream=stream),
+            decode=lambda codec, body, route: codec.decode(body, route),
+            cache=self._cache if cache is True else cache or None,
+            output_type=request.output_type,
+        )
+
+    def _embedding(self, request: EmbeddingRequest, callbacks: Handlers) -> Plan:
+        options = request.options
+        return self._plan(
+            Call("embeddings", request, False, headers=dict(options.headers)),
+            callbacks,
+            # Vectors of different models do not compare: only fallbacks that this call names are taken.
+            routes=self._router.routes(request.model, options, options.fallbacks or (), embedding=True),
+            encode=lambda codec, route, stream: codec.encode_embedding(request, route),
+            decode=lambda codec, body, route: codec.decode_embedding(body, route),
+        )
+
+    def _plan(self, call: Call, callbacks: Handlers, **parts: Any) -> Plan:
+        options = call.request.options
+        handlers = [*self._handlers, *_checked(callbacks)] if callbacks else self._handlers
+        timeout = self._timeout if options.timeout is None else options.timeout
+        return Plan(
+            call=call,
+            handlers=handlers,
+            token_handlers=[h for h in handlers if type(h).on_token is not CallbackHandler.on_token],
+            retry=self._retry,
+            breaker=self._breaker,
+            timeout=None if timeout is None else Timeout.of(timeout, stream=call.stream),
+            max_retries=self._options.max_retries if options.max_retries is None else options.max_retries,
+            **parts,
+        )
+
+    # Transports, loaded when first needed: sync programs never load aiohttp, async ones no sync pool
+
+    @cached_property
+    def _cache(self) -> MemoryCache:
+        return MemoryCache()
+
+    @cached_property
+    def _transport(self) -> Transport:
+        from aistrale.transport.sync_http import HTTPXClientTransport, HTTPXTransport
+
+        return HTTPXTransport() if self._http_client is None else HTTPXClientTransport(self._http_client)
+
+    @cached_property
+    def _async_transport(self) -> AsyncTransport:
+        if self._async_http_client is not None:
+            from aistrale.transport.async_httpx import HTTPXAsyncClientTransport
+
+            return HTTPXAsyncClientTransport(self._async_http_client)
+        from aistrale.transport.async_http import AiohttpTransport
+
+        return AiohttpTransport()
+
+    def _transport_of(self, profile: Profile) -> Transport:
+        return self._transport if profile.respond is None else LocalTransport(profile.respond)
+
+    def _async_transport_of(self, profile: Profile) -> AsyncTransport:
+        return self._async_transport if profile.respond is None else AsyncLocalTransport(profile.respond)
+
+
+def _checked(handlers: Handlers) -> list[CallbackHandler]:
+    handlers = list(handlers)
+    for handler in handlers:
+        if not isinstance(handler, CallbackHandler):
+            raise ConfigurationError(
+                f"A callback must be an aistrale.CallbackHandler, not {type(handler).__name__}: derive from it"
+            )
+    return handlers

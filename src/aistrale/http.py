@@ -1,0 +1,71 @@
+"""The values codecs and transports hand each other: requests, timeouts and server-sent events."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from aistrale.exceptions import ConfigurationError
+
+DEFAULT_CONNECT_SECONDS = 10.0
+DEFAULT_READ_SECONDS = 600.0
+"""Reasoning models may think for minutes before the first byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPRequest:
+    """One request, ready to be sent: `url` absolute, `body` already encoded."""
+
+    method: str
+    url: str
+    headers: dict[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """Time limits in seconds; None means no limit.
+
+    connect: until a connection stands.
+    read: between two arrivals of bytes, the first included.
+    total: from sending to the last byte of the answer.
+    """
+
+    connect: float | None = DEFAULT_CONNECT_SECONDS
+    read: float | None = DEFAULT_READ_SECONDS
+    total: float | None = None
+
+    @classmethod
+    def of(cls, value: float | Timeout | None, *, stream: bool) -> Timeout:
+        """What a user's `timeout=` means.
+
+        A number bounds the whole answer. A stream may well flow for longer than one would wait for
+        silence, so there it bounds the time between two arrivals.
+        """
+        if value is None:
+            return DEFAULT_TIMEOUT
+        if isinstance(value, Timeout):
+            return value
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise ConfigurationError(f"timeout must be a positive number of seconds or a Timeout, not {value!r}")
+        return cls(min(value, DEFAULT_CONNECT_SECONDS), value, None if stream else value)
+
+
+DEFAULT_TIMEOUT = Timeout()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSentEvent:
+    """One event of a `text/event-stream` (WHATWG HTML, section 9.2)."""
+
+    event: str
+    data: str
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+def encode_json(value: Any) -> bytes:
+    """Compact UTF-8 JSON. Raises TypeError or ValueError for what JSON cannot say (NaN, lone surrogates)."""
+    return _encode(value).encode()

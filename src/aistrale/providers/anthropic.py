@@ -1,0 +1,441 @@
+"""Anthropic's Messages API.
+
+Source: https://docs.anthropic.com/en/api/messages and .../messages-streaming.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aistrale.exceptions import InvalidRequestError
+from aistrale.http import HTTPRequest, ServerSentEvent, encode_json
+from aistrale.models import (
+    JSON,
+    Choice,
+    Chunk,
+    Completion,
+    CompletionRequest,
+    Embedding,
+    EmbeddingRequest,
+    FinishReason,
+    Message,
+    ReasoningBlock,
+    ToolCall,
+    ToolCallChunk,
+    Usage,
+)
+from aistrale.providers.errors import decode_error_body
+from aistrale.providers.merge import deep_merge, merge_delta
+from aistrale.providers.parts import Media, media_of
+from aistrale.providers.profile import Route
+from aistrale.schema import closed
+
+logger = logging.getLogger("aistrale")
+
+PROTOCOL = "anthropic"
+VERSION = "2023-06-01"
+"""The `anthropic-version` header: https://docs.anthropic.com/en/api/versioning"""
+
+DEFAULT_MAX_TOKENS = 16_384
+"""The API requires a limit. Claude 3 takes no more than 4096."""
+OLD_MAX_TOKENS = 4096
+
+BUDGET_MODELS = (
+    "claude-3-7",
+    "claude-sonnet-4-0",
+    "claude-sonnet-4-2",
+    "claude-sonnet-4-5",
+    "claude-opus-4-0",
+    "claude-opus-4-1",
+    "claude-opus-4-2",
+    "claude-opus-4-5",
+    "claude-haiku-4-5",
+)
+"""Models whose thinking is measured by a budget of tokens; those after them adapt it to an effort."""
+
+BUDGETS = {"minimal": 1024, "low": 1024, "medium": 4096, "high": 16_384, "xhigh": 32_768, "max": 32_768}
+
+STOP_REASONS: dict[str, FinishReason] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "pause_turn": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+
+_IGNORED = ("seed", "frequency_penalty", "presence_penalty")
+
+
+class AnthropicCodec:
+    """The Messages protocol."""
+
+    def encode(self, request: CompletionRequest, route: Route, *, stream: bool) -> HTTPRequest:
+        body = deep_merge(encode_body(request, route), request.extra)
+        if stream:
+            body["stream"] = True
+        base = route.base_url.rstrip("/").removesuffix("/v1")
+        return route.request(f"{base}/v1/messages", encode_json(body), **{"anthropic-version": VERSION})
+
+    def decode(self, body: JSON, route: Route) -> Completion:
+        reason = body.get("stop_reason")
+        choice = Choice(decode_content(body["content"]), STOP_REASONS.get(reason, "stop") if reason else None)
+        return Completion(
+            choices=(choice,),
+            model=body.get("model") or route.model,
+            id=body.get("id"),
+            usage=decode_usage(body.get("usage")),
+            raw=body,
+        )
+
+    def stream_decoder(self, route: Route) -> AnthropicStreamDecoder:
+        return AnthropicStreamDecoder(route)
+
+    def encode_embedding(self, request: EmbeddingRequest, route: Route) -> HTTPRequest:
+        raise InvalidRequestError("Anthropic has no embeddings; take another provider for them")
+
+    def decode_embedding(self, body: JSON, route: Route) -> Embedding:
+        raise InvalidRequestError("Anthropic has no embeddings; take another provider for them")
+
+
+# Requests
+
+
+def encode_body(request: CompletionRequest, route: Route) -> JSON:
+    """The JSON body of a Messages request."""
+    _check_fields(request)
+    limit = request.output_limit
+    body: JSON = {
+        "model": route.model,
+        "max_tokens": limit or (OLD_MAX_TOKENS if route.model.startswith("claude-3-") else DEFAULT_MAX_TOKENS),
+        "messages": _encode_messages(request.messages),
+    }
+    if system := _encode_system(request.messages):
+        body["system"] = system
+    for name in ("temperature", "top_p", "top_k"):
+        if (value := getattr(request, name)) is not None:
+            body[name] = value
+    if request.stop is not None:
+        body["stop_sequences"] = [request.stop] if isinstance(request.stop, str) else request.stop
+    if request.user is not None:
+        body["metadata"] = {"user_id": request.user}
+    if request.tools:
+        body["tools"] = [_encode_tool(tool) for tool in request.tools]
+    if choice := _encode_tool_choice(request):
+        body["tool_choice"] = choice
+    if request.reasoning_effort is not None:
+        _add_thinking(body, request.reasoning_effort, route.model, limited=limit is not None)
+    if form := _encode_format(request.response_format):
+        body["output_config"] = {**body.get("output_config", {}), "format": form}
+    return body
+
+
+def _check_fields(request: CompletionRequest) -> None:
+    if request.n is not None and request.n != 1:
+        raise InvalidRequestError("Anthropic gives one answer a call: leave n out, or make several calls")
+    for name in _IGNORED:
+        if getattr(request, name) is not None:
+            logger.warning("anthropic takes no %s: it is not sent", name)
+
+
+def _encode_system(messages: Iterable[Message]) -> str | list[JSON]:
+    blocks: list[JSON] = []
+    for message in messages:
+        if message.role in ("system", "developer"):
+            blocks += _encode_parts(message)
+    if all(set(block) == {"type", "text"} for block in blocks):
+        return "\n\n".join(block["text"] for block in blocks)
+    return blocks
+
+
+def _encode_messages(messages: Iterable[Message]) -> list[JSON]:
+    """Alternating turns: a tool's result is the user's, and neighbours of one role become one turn."""
+    turns: list[JSON] = []
+    for message in messages:
+        if message.role in ("system", "developer"):
+            continue
+        role = "assistant" if message.role == "assistant" else "user"
+        blocks = _encode_turn(message)
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["content"] += blocks
+        elif blocks:
+            turns.append({"role": role, "content": blocks})
+    return turns
+
+
+def _encode_turn(message: Message) -> list[JSON]:
+    if message.role == "assistant":
+        return _encode_answer(message)
+    if message.role in ("tool", "function"):
+        result: JSON = {"type": "tool_result", "tool_use_id": message.tool_call_id or message.name}
+        if message.content:
+            result["content"] = message.content if isinstance(message.content, str) else _encode_parts(message)
+        return [result | {key: value for key, value in message.extra.items() if key in ("is_error", "cache_control")}]
+    return _encode_parts(message)
+
+
+def _encode_answer(message: Message) -> list[JSON]:
+    """An earlier answer: as Anthropic sent it, unless it was changed since or came from elsewhere."""
+    own = message.provider_content.get(PROTOCOL)
+    if own is not None and _same_story(decode_content(own), message):
+        return list(own)
+    blocks: list[JSON] = []
+    for block in message.reasoning_blocks:
+        if block.data:
+            blocks.append({"type": "redacted_thinking", "data": block.data})
+        elif block.signature:  # unsigned thinking is another model's, and refused
+            blocks.append({"type": "thinking", "thinking": block.text, "signature": block.signature})
+    blocks += _encode_parts(message)
+    for call in message.tool_calls:
+        blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": call.args})
+    return blocks
+
+
+def _same_story(own: Message, message: Message) -> bool:
+    return (own.content, own.tool_calls, own.reasoning_blocks) == (
+        message.content,
+        message.tool_calls,
+        message.reasoning_blocks,
+    )
+
+
+def _encode_parts(message: Message) -> list[JSON]:
+    if isinstance(message.content, str) or message.content is None:
+        return [{"type": "text", "text": message.content}] if message.content else []
+    return [_encode_part(part) for part in message.content]
+
+
+def _encode_part(part: JSON) -> JSON:
+    medium = media_of(part)
+    if medium is None:
+        if part["type"] == "refusal":
+            return {"type": "text", "text": part["refusal"]}
+        return part  # text, and Anthropic's own blocks, which are taken as they are
+    block = _encode_medium(medium)
+    return {**block, "cache_control": part["cache_control"]} if "cache_control" in part else block
+
+
+def _encode_medium(medium: Media) -> JSON:
+    if medium.kind in ("audio", "video"):
+        raise InvalidRequestError(f"Anthropic takes no {medium.kind}; send text, images or documents")
+    kind = "image" if medium.mime_type.startswith("image/") else "document"
+    source: JSON
+    if medium.data is not None:
+        source = {"type": "base64", "media_type": medium.mime_type, "data": medium.data}
+    elif medium.url is not None:
+        source = {"type": "url", "url": medium.url}
+    else:
+        source = {"type": "file", "file_id": medium.file_id}
+    return {
+        "type": kind,
+        "source": source,
+        **({"title": medium.name} if kind == "document" and medium.name else {}),
+    }
+
+
+def _encode_tool(tool: JSON) -> JSON:
+    kind = tool.get("type", "function")
+    if kind == "custom":
+        raise InvalidRequestError("Anthropic has no free-text tools; give the tool a JSON schema")
+    if kind != "function":
+        return tool
+    function = tool["function"]
+    body = {
+        "name": function["name"],
+        "description": function.get("description"),
+        "input_schema": function.get("parameters") or {"type": "object", "properties": {}},
+        "strict": function.get("strict"),
+    }
+    more = {key: value for key, value in tool.items() if key not in ("type", "function")}
+    return {key: value for key, value in body.items() if value is not None} | more
+
+
+def _encode_tool_choice(request: CompletionRequest) -> JSON | None:
+    choice = request.tool_choice
+    body: JSON | None
+    if choice is None:
+        body = {"type": "auto"} if request.parallel_tool_calls is False else None
+    elif isinstance(choice, str):
+        words = {"auto": "auto", "none": "none", "required": "any", "any": "any"}
+        body = {"type": words[choice]} if choice in words else {"type": "tool", "name": choice}
+    elif "function" in choice:
+        body = {"type": "tool", "name": choice["function"]["name"]}
+    else:
+        body = dict(choice)
+    if body and request.parallel_tool_calls is False and body["type"] != "none":
+        body["disable_parallel_tool_use"] = True
+    return body
+
+
+def _add_thinking(body: JSON, effort: str, model: str, *, limited: bool) -> None:
+    if effort == "none":
+        body["thinking"] = {"type": "disabled"}
+    elif model.startswith(BUDGET_MODELS):
+        if effort not in BUDGETS:
+            raise InvalidRequestError(f"reasoning_effort must be one of none, {', '.join(BUDGETS)}, not {effort!r}")
+        budget = BUDGETS[effort]
+        if limited:  # thinking counts towards the limit, and must leave room for the answer
+            budget = max(1024, min(budget, body["max_tokens"] // 2))
+        else:
+            body["max_tokens"] += budget
+        body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+    else:
+        body["thinking"] = {"type": "adaptive"}
+        body["output_config"] = {"effort": "low" if effort == "minimal" else effort}
+
+
+def _encode_format(form: JSON | None) -> JSON | None:
+    if form is None or form["type"] == "text":
+        return None
+    if form["type"] == "json_object":
+        raise InvalidRequestError("Anthropic answers in JSON only to a schema: pass one as response_format")
+    return {"type": "json_schema", "schema": closed(form["json_schema"]["schema"])}
+
+
+# Answers
+
+
+def decode_content(blocks: list[JSON]) -> Message:
+    """The message that content blocks make. What has no neutral form (citations, server tools) stays in the blocks."""
+    texts: list[str] = []
+    reasoning: list[ReasoningBlock] = []
+    calls: list[ToolCall] = []
+    for block in blocks:
+        kind = block["type"]
+        if kind == "text":
+            texts.append(block["text"])
+        elif kind == "thinking":
+            reasoning.append(ReasoningBlock(block["thinking"], block.get("signature") or None))
+        elif kind == "redacted_thinking":
+            reasoning.append(ReasoningBlock(data=block["data"]))
+        elif kind == "tool_use":
+            calls.append(ToolCall(block["id"], block["name"], _arguments(block["input"])))
+    return Message(
+        "assistant",
+        "".join(texts) if texts or not calls else None,
+        tool_calls=tuple(calls),
+        reasoning_blocks=tuple(reasoning),
+        provider_content={PROTOCOL: blocks},
+    )
+
+
+def _arguments(value: Any) -> str:
+    """Tool input as JSON text; a text is input that was cut off before it was JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def decode_usage(usage: Mapping[str, Any] | None) -> Usage | None:
+    """Token counts; Anthropic counts cached input beside `input_tokens`, OpenTelemetry within."""
+    if not usage:
+        return None
+    read = usage.get("cache_read_input_tokens") or 0
+    written = usage.get("cache_creation_input_tokens") or 0
+    return Usage(
+        (usage.get("input_tokens") or 0) + read + written,
+        usage.get("output_tokens") or 0,
+        read,
+        written,
+        (usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0,
+    )
+
+
+# Streams
+
+
+class AnthropicStreamDecoder:
+    """Adds a message's events up to the message."""
+
+    def __init__(self, route: Route) -> None:
+        self.complete = self.ended = False
+        self._route = route
+        self._message: JSON = {"type": "message", "role": "assistant"}
+        self._blocks: dict[int, JSON] = {}
+        self._pieces: dict[int, list[str]] = {}
+        self._calls: dict[int, int] = {}
+
+    def feed(self, event: ServerSentEvent) -> list[Chunk]:
+        body = json.loads(event.data)
+        kind = body.get("type")
+        if kind == "content_block_delta":
+            chunk = self._take_delta(body)
+        elif kind == "content_block_start":
+            chunk = self._start_block(body)
+        elif kind == "message_start":
+            self._message = dict(body["message"])
+            chunk = None
+        elif kind == "message_delta":
+            chunk = self._take_message_delta(body)
+        elif kind == "error":
+            raise decode_error_body(body, self._route)
+        else:
+            if kind == "message_stop":
+                self.complete = self.ended = True
+            chunk = None
+        return [chunk] if chunk else []
+
+    def body(self) -> JSON:
+        blocks = [self._whole_block(index) for index in sorted(self._blocks)]
+        return {**self._message, "content": blocks}
+
+    def _start_block(self, body: JSON) -> Chunk | None:
+        index, block = body["index"], dict(body["content_block"])
+        self._blocks[index] = block
+        self._pieces[index] = []
+        if block["type"] == "tool_use":
+            position = self._calls[index] = len(self._calls)
+            return Chunk(tool_calls=(ToolCallChunk(position, block["id"], block["name"]),), raw=body)
+        if block["type"] == "text" and block.get("text"):
+            return Chunk(block["text"], raw=body)
+        return None
+
+    def _take_delta(self, body: JSON) -> Chunk | None:
+        index, delta = body["index"], body["delta"]
+        kind = delta["type"]
+        if kind == "text_delta":
+            self._pieces[index].append(delta["text"])
+            return Chunk(delta["text"], raw=body)
+        if kind == "thinking_delta":
+            self._pieces[index].append(delta["thinking"])
+            return Chunk("", delta["thinking"], raw=body)
+        if kind == "input_json_delta":
+            self._pieces[index].append(delta["partial_json"])
+            if index not in self._calls:
+                return None  # a server's own tool: not the caller's to run
+            return Chunk(tool_calls=(ToolCallChunk(self._calls[index], arguments=delta["partial_json"]),), raw=body)
+        block = self._blocks[index]
+        if kind == "citations_delta":
+            block["citations"] = [*(block.get("citations") or ()), delta["citation"]]
+        else:  # signature_delta, and what is yet to come
+            for key, value in delta.items():
+                if key != "type":
+                    block[key] = merge_delta(block.get(key), value)
+        return None
+
+    def _take_message_delta(self, body: JSON) -> Chunk:
+        for key, value in body.get("delta", {}).items():
+            if value is not None or key not in self._message:
+                self._message[key] = value
+        counted = {key: value for key, value in (body.get("usage") or {}).items() if value is not None}
+        self._message["usage"] = {**(self._message.get("usage") or {}), **counted}
+        reason = self._message.get("stop_reason")
+        finish = STOP_REASONS.get(reason, "stop") if reason else None
+        self.complete = self.complete or finish is not None
+        return Chunk(finish_reason=finish, usage=decode_usage(self._message["usage"]), raw=body)
+
+    def _whole_block(self, index: int) -> JSON:
+        block = dict(self._blocks[index])
+        text = "".join(self._pieces[index])
+        if block["type"] == "text":
+            block["text"] = block.get("text", "") + text
+        elif block["type"] == "thinking":
+            block["thinking"] = block.get("thinking", "") + text
+        elif text:
+            try:
+                block["input"] = json.loads(text)
+            except ValueError:  # cut off: kept as far as it came
+                block["input"] = text
+        return block

@@ -1,0 +1,264 @@
+"""Which typed error a provider's error answer is: by status and code first, by its words last."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from aistrale.exceptions import (
+    APIError,
+    AuthenticationError,
+    ContentFilterError,
+    ContextLengthError,
+    InvalidRequestError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+)
+from aistrale.providers.profile import Route
+
+MAX_BODY = 64 * 1024
+"""Bytes of an error body that are kept."""
+MAX_MESSAGE = 600
+"""Characters of a provider's own words that a message repeats."""
+
+BY_STATUS: dict[int, type[APIError]] = {
+    400: InvalidRequestError,
+    401: AuthenticationError,
+    402: RateLimitError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    413: InvalidRequestError,
+    422: InvalidRequestError,
+    429: RateLimitError,
+}
+
+BY_CODE: dict[str, type[APIError]] = {
+    # OpenAI and compatible: https://platform.openai.com/docs/guides/error-codes
+    "context_length_exceeded": ContextLengthError,
+    "string_above_max_length": ContextLengthError,
+    "content_filter": ContentFilterError,
+    "content_policy_violation": ContentFilterError,
+    "ResponsibleAIPolicyViolation": ContentFilterError,
+    "invalid_api_key": AuthenticationError,
+    "model_not_found": NotFoundError,
+    "DeploymentNotFound": NotFoundError,
+    "insufficient_quota": RateLimitError,
+    "rate_limit_exceeded": RateLimitError,
+    "invalid_request_error": InvalidRequestError,
+    "server_error": ServerError,
+    "InternalServerError": ServerError,
+    # Anthropic: https://docs.anthropic.com/en/api/errors
+    "authentication_error": AuthenticationError,
+    "billing_error": RateLimitError,
+    "permission_error": PermissionDeniedError,
+    "not_found_error": NotFoundError,
+    "request_too_large": InvalidRequestError,
+    "rate_limit_error": RateLimitError,
+    "timeout_error": ServerError,
+    "api_error": ServerError,
+    "overloaded_error": ServerError,
+    # Google: https://ai.google.dev/gemini-api/docs/troubleshooting, google.rpc.Code
+    "INVALID_ARGUMENT": InvalidRequestError,
+    "FAILED_PRECONDITION": InvalidRequestError,
+    "API_KEY_INVALID": AuthenticationError,
+    "UNAUTHENTICATED": AuthenticationError,
+    "PERMISSION_DENIED": PermissionDeniedError,
+    "NOT_FOUND": NotFoundError,
+    "RESOURCE_EXHAUSTED": RateLimitError,
+    "INTERNAL": ServerError,
+    "UNAVAILABLE": ServerError,
+    "DEADLINE_EXCEEDED": ServerError,
+}
+
+# A 400 that is about the window says so only in words at most providers.
+_CONTEXT_WORDS = re.compile(
+    r"context length|context window|maximum context|prompt is too long|too many (input )?tokens"
+    r"|input token count.*exceeds|exceeds? the (maximum|limit).*tokens",
+    re.IGNORECASE,
+)
+
+_ADVICE: dict[type[APIError], str] = {
+    AuthenticationError: "Check the API key of {provider}{variables}.",
+    PermissionDeniedError: "Check what this key may use at {provider}.",
+    NotFoundError: "Check the model name {model!r} and the base URL {base_url}.",
+    RateLimitError: "Slow down, raise the limit at {provider}, or name `fallbacks`.",
+    ContextLengthError: "Shorten the messages or take a model with a larger context window.",
+    ServerError: "Try again later, or name `fallbacks`.",
+}
+
+
+def decode_error(status: int, headers: Mapping[str, str], body: bytes, route: Route) -> APIError:
+    """The typed error for an answer with an error status, or for an error body behind a 200."""
+    text = body[:MAX_BODY].decode("utf-8", "replace")
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        parsed = None
+    return _build(status, headers, text if parsed is None else parsed, route)
+
+
+def decode_error_body(
+    body: Any, route: Route, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> APIError:
+    """The same for an error that arrived as parsed JSON, such as an event in a stream."""
+    return _build(status, headers or {}, body, route)
+
+
+def not_an_answer(status: int, headers: Mapping[str, str], body: bytes, route: Route, why: str) -> ServerError:
+    """The error for a success status whose body no codec can read: a proxy's page, or a body cut short."""
+    text = redact(body[:MAX_BODY].decode("utf-8", "replace"), route)
+    kind = headers.get("content-type", "").split(";")[0] or "no content type"
+    return ServerError(
+        f"{route.provider} ({redact(route.base_url, route)}) answered with what is no answer: {why} "
+        f"(HTTP {status}, {kind}). Check the base URL, and whether a proxy stands in between.",
+        status=status,
+        provider=route.provider,
+        request_id=_request_id(headers),
+        body=text,
+    )
+
+
+def redact(text: str, route: Route) -> str:
+    """`text` without the route's key and without credentials in URLs."""
+    if route.api_key and len(route.api_key) >= 4:
+        text = text.replace(route.api_key, "[key]")
+    return re.sub(r"(\w+://)[^/@\s]+@", r"\1", text)
+
+
+def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """How long the answer asks to wait: `retry-after-ms`, or Retry-After in seconds or as a date.
+
+    Source: RFC 9110, section 10.2.3. None if it does not say, or not so that one can read it.
+    """
+    try:
+        if milliseconds := headers.get("retry-after-ms"):
+            return max(0.0, float(milliseconds) / 1000)
+        value = headers.get("retry-after", "").strip()
+        if not value:
+            return None
+        if re.fullmatch(r"\d+(\.\d+)?", value):
+            return float(value)
+        date = parsedate_to_datetime(value)
+        date = date if date.tzinfo else date.replace(tzinfo=UTC)
+        return max(0.0, (date - (now or datetime.now(UTC))).total_seconds())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _build(status: int, headers: Mapping[str, str], body: Any, route: Route) -> APIError:
+    message, codes = _details(body)
+    # An error behind a 200 or in a stream counts as what its own code says it is.
+    effective = status if status >= 400 else _status_in(body, codes)
+    kind = _classify(effective, codes, message)
+    advice = _ADVICE.get(kind, "").format(
+        provider=route.provider,
+        model=route.model,
+        base_url=route.base_url,
+        variables=f" ({' or '.join(route.profile.key_variables)})" if route.profile.key_variables else "",
+    )
+    said = " ".join(message.split())
+    said = said if len(said) <= MAX_MESSAGE else said[:MAX_MESSAGE] + "…"
+    shown = f"HTTP {effective}" if effective else "an error"
+    text = f"{route.provider} answered {shown} for {route.model}: {said or 'no message'}"
+    text = f"{text}{'' if text.endswith(('.', '!', '…')) else '.'} {advice}".strip()
+    retry = headers.get("x-should-retry")
+    return kind(
+        redact(text, route),
+        status=effective or status,
+        provider=route.provider,
+        code=next(iter(codes), None),
+        request_id=_request_id(headers) or (body.get("request_id") if isinstance(body, dict) else None),
+        retry_after=retry_after_seconds(headers),
+        should_retry={"true": True, "false": False}.get(retry or ""),
+        body=_redact_all(body, route),
+    )
+
+
+def _details(body: Any) -> tuple[str, list[str]]:
+    """The message of an error body and its codes, the most telling first. Never raises: any shape may come."""
+    if isinstance(body, list) and body:  # Gemini wraps an error of a stream in a list
+        body = body[0]
+    if not isinstance(body, dict):
+        return (_page_title(body) if isinstance(body, str) else ""), []
+    error = body.get("error", body)
+    if isinstance(error, str):
+        return error, [body["code"]] if isinstance(body.get("code"), str) else []
+    if not isinstance(error, dict):
+        return "", []
+    inner = error.get("innererror")
+    details = error.get("details")
+    candidates = [
+        inner.get("code") if isinstance(inner, dict) else None,
+        *(entry.get("reason") for entry in (details if isinstance(details, list) else ()) if isinstance(entry, dict)),
+        error.get("code"),
+        error.get("status"),
+        error.get("type"),
+    ]
+    message = error.get("message") or error.get("detail") or error.get("msg") or ""
+    if isinstance(message, list | dict):
+        message = json.dumps(message)
+    metadata = error.get("metadata")
+    if isinstance(metadata, dict) and isinstance(metadata.get("raw"), str):  # OpenRouter: the upstream's words
+        message = f"{message}: {metadata['raw']}"
+    return str(message), [code for code in candidates if isinstance(code, str) and code]
+
+
+def _classify(status: int | None, codes: list[str], message: str) -> type[APIError]:
+    by_code = next((BY_CODE[code] for code in codes if code in BY_CODE), None)
+    by_status = BY_STATUS.get(status) if status else None
+    if by_status is None and status:
+        by_status = ServerError if status >= 500 else InvalidRequestError
+    # The status is the plainer word, unless the code says more than "invalid".
+    kind = by_code if by_code and (by_status in (None, InvalidRequestError)) else by_status or by_code or ServerError
+    if kind is InvalidRequestError and _CONTEXT_WORDS.search(message):
+        return ContextLengthError
+    return kind
+
+
+_STATUS_OF_CODE = {
+    "overloaded_error": 529,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "RESOURCE_EXHAUSTED": 429,
+    "api_error": 500,
+    "server_error": 500,
+    "INTERNAL": 500,
+    "UNAVAILABLE": 503,
+}
+
+
+def _status_in(body: Any, codes: list[str]) -> int | None:
+    """The HTTP status that an error body itself names, or that its code stands for."""
+    error = body.get("error", body) if isinstance(body, dict) else {}
+    if not isinstance(error, dict):
+        return None
+    for value in (error.get("code"), error.get("status"), error.get("status_code")):
+        if isinstance(value, int) and 400 <= value < 600:
+            return value
+    return next((_STATUS_OF_CODE[code] for code in codes if code in _STATUS_OF_CODE), None)
+
+
+def _page_title(text: str) -> str:
+    """What an error page in HTML is about; a plain text as it is."""
+    title = re.search(r"<title[^>]*>(.*?)</title>", text[:4096], re.IGNORECASE | re.DOTALL)
+    return title.group(1) if title else text
+
+
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    return headers.get("x-request-id") or headers.get("request-id") or headers.get("x-ms-request-id")
+
+
+def _redact_all(value: Any, route: Route) -> Any:
+    if isinstance(value, str):
+        return redact(value, route)
+    if isinstance(value, dict):
+        return {key: _redact_all(entry, route) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_redact_all(entry, route) for entry in value]
+    return value

@@ -1,0 +1,419 @@
+"""Google's generateContent and batchEmbedContents (Gemini API; Vertex AI answers in the same shapes).
+
+Source: https://ai.google.dev/api/generate-content, .../embeddings and docs/thought-signatures.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+
+from aistrale.exceptions import InvalidRequestError
+from aistrale.http import HTTPRequest, ServerSentEvent, encode_json
+from aistrale.models import (
+    JSON,
+    Choice,
+    Chunk,
+    Completion,
+    CompletionRequest,
+    Embedding,
+    EmbeddingRequest,
+    FinishReason,
+    Message,
+    ReasoningBlock,
+    ToolCall,
+    ToolCallChunk,
+    Usage,
+)
+from aistrale.providers.errors import decode_error_body
+from aistrale.providers.merge import deep_merge
+from aistrale.providers.openai import made_up_id
+from aistrale.providers.parts import Media, media_of
+from aistrale.providers.profile import Route
+
+logger = logging.getLogger("aistrale")
+
+PROTOCOL = "google"
+
+FINISH_REASONS: dict[str, FinishReason] = {
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    "SAFETY": "content_filter",
+    "RECITATION": "content_filter",
+    "BLOCKLIST": "content_filter",
+    "PROHIBITED_CONTENT": "content_filter",
+    "SPII": "content_filter",
+    "LANGUAGE": "content_filter",
+    "IMAGE_SAFETY": "content_filter",
+    "IMAGE_PROHIBITED_CONTENT": "content_filter",
+    "IMAGE_RECITATION": "content_filter",
+}
+
+GENERATION_FIELDS = {
+    "temperature": "temperature",
+    "top_p": "topP",
+    "top_k": "topK",
+    "seed": "seed",
+    "n": "candidateCount",
+    "frequency_penalty": "frequencyPenalty",
+    "presence_penalty": "presencePenalty",
+}
+
+BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576}
+"""Thinking budgets in tokens of Gemini 2.5: https://ai.google.dev/gemini-api/docs/openai#thinking"""
+
+
+class GoogleCodec:
+    """The generateContent protocol."""
+
+    def encode(self, request: CompletionRequest, route: Route, *, stream: bool) -> HTTPRequest:
+        body = deep_merge(encode_body(request, route), request.extra)
+        method = "streamGenerateContent?alt=sse" if stream else "generateContent"
+        return route.request(_url(route, method), encode_json(body))
+
+    def decode(self, body: JSON, route: Route) -> Completion:
+        candidates = body.get("candidates") or ()
+        if not candidates and "usageMetadata" not in body and "promptFeedback" not in body:
+            raise KeyError("candidates")
+        choices = [_decode_candidate(candidate, position, body) for position, candidate in enumerate(candidates)]
+        if not choices:  # the prompt was blocked
+            choices = [Choice(Message("assistant", ""), "content_filter")]
+        return Completion(
+            choices=tuple(choices),
+            model=body.get("modelVersion") or route.model,
+            id=body.get("responseId"),
+            usage=decode_usage(body.get("usageMetadata")),
+            raw=body,
+        )
+
+    def stream_decoder(self, route: Route) -> GoogleStreamDecoder:
+        return GoogleStreamDecoder(route)
+
+    def encode_embedding(self, request: EmbeddingRequest, route: Route) -> HTTPRequest:
+        entry: JSON = {"model": _model_path(route.model), **request.extra}
+        if request.dimensions is not None:
+            entry["outputDimensionality"] = request.dimensions
+        requests = [{**entry, "content": {"parts": [{"text": text}]}} for text in request.texts]
+        return route.request(_url(route, "batchEmbedContents"), encode_json({"requests": requests}))
+
+    def decode_embedding(self, body: JSON, route: Route) -> Embedding:
+        tokens = (body.get("usageMetadata") or {}).get("promptTokenCount")
+        return Embedding(
+            vectors=[list(entry["values"]) for entry in body["embeddings"]],
+            model=route.model,
+            usage=None if tokens is None else Usage(tokens),
+            raw=body,
+        )
+
+
+def _url(route: Route, method: str) -> str:
+    base = route.base_url.rstrip("/")
+    if not base.rsplit("/", 1)[-1].startswith("v1"):
+        base += "/v1beta"
+    return f"{base}/{quote(_model_path(route.model))}:{method}"
+
+
+def _model_path(model: str) -> str:
+    return model if "/" in model else f"models/{model}"
+
+
+# Requests
+
+
+def encode_body(request: CompletionRequest, route: Route) -> JSON:
+    """The JSON body of a generateContent request."""
+    if request.user is not None:
+        logger.warning("google takes no user: it is not sent")
+    body: JSON = {"contents": _encode_contents(request.messages)}
+    system = [part for message in request.messages if _is_system(message) for part in _encode_parts(message)]
+    if system:
+        body["systemInstruction"] = {"parts": system}
+    if request.tools:
+        body["tools"] = _encode_tools(request.tools)
+    if request.tool_choice is not None:
+        body["toolConfig"] = {"functionCallingConfig": _encode_tool_choice(request.tool_choice)}
+    if config := _encode_config(request, route.model):
+        body["generationConfig"] = config
+    return body
+
+
+def _is_system(message: Message) -> bool:
+    return message.role in ("system", "developer")
+
+
+def _encode_contents(messages: Iterable[Message]) -> list[JSON]:
+    """Turns of `user` and `model`; results of parallel calls belong into one turn."""
+    contents: list[JSON] = []
+    called: dict[str, JSON] = {}
+    for message in messages:
+        if _is_system(message):
+            continue
+        if message.role == "assistant":
+            role, parts = "model", _encode_answer(message)
+            asked = [part["functionCall"] for part in parts if "functionCall" in part]
+            called.update(zip((call.id for call in message.tool_calls), asked, strict=False))
+        elif message.role in ("tool", "function"):
+            role, parts = "user", _encode_result(message, called)
+        else:
+            role, parts = "user", _encode_parts(message)
+        if contents and contents[-1]["role"] == role:
+            contents[-1]["parts"] += parts
+        elif parts:
+            contents.append({"role": role, "parts": parts})
+    return contents
+
+
+def _encode_answer(message: Message) -> list[JSON]:
+    """An earlier answer: as Google sent it (its signatures belong to its parts), unless it was changed since."""
+    own = message.provider_content.get(PROTOCOL)
+    if own is not None:
+        told = decode_parts(own["parts"], own["id"], own["index"])
+        if (told.content, told.tool_calls) == (message.content, message.tool_calls):
+            return [part for part in own["parts"] if part != {"text": ""}]
+    parts = _encode_parts(message)
+    for call in message.tool_calls:
+        parts.append({"functionCall": {"name": call.name, "args": call.args}})
+    return parts
+
+
+def _encode_result(message: Message, called: dict[str, JSON]) -> list[JSON]:
+    """A tool's result, under the name (and the id, if Google gave one) of the call it answers."""
+    call = called.get(message.tool_call_id or "", {})
+    name = call.get("name") or message.name
+    if not name:
+        raise InvalidRequestError(
+            f"Google needs to know which tool the result for {message.tool_call_id!r} is from: "
+            "keep the assistant message with the call, or set the message's name"
+        )
+    media = [] if isinstance(message.content, str | None) else [p for p in message.content if media_of(p)]
+    response: JSON = {"name": name, "response": _result_object(message.text)}
+    if "id" in call:
+        response["id"] = call["id"]
+    return [{"functionResponse": response}, *(_encode_part(part) for part in media)]
+
+
+def _result_object(text: str) -> JSON:
+    """A function response must be an object; any other result is wrapped as Google's guide does."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    return value if isinstance(value, dict) else {"result": value}
+
+
+def _encode_parts(message: Message) -> list[JSON]:
+    if isinstance(message.content, str) or message.content is None:
+        return [{"text": message.content}] if message.content else []
+    return [_encode_part(part) for part in message.content]
+
+
+def _encode_part(part: JSON) -> JSON:
+    medium = media_of(part)
+    if medium is not None:
+        return _encode_medium(medium)
+    if part["type"] in ("text", "refusal"):
+        return {"text": part[part["type"]]}
+    raise InvalidRequestError(f"Google takes no content part of type {part['type']!r}")
+
+
+def _encode_medium(medium: Media) -> JSON:
+    if medium.data is not None:
+        return {"inlineData": {"mimeType": medium.mime_type, "data": medium.data}}
+    return {"fileData": {"mimeType": medium.mime_type, "fileUri": medium.url or medium.file_id}}
+
+
+def _encode_tools(tools: Iterable[JSON]) -> list[JSON]:
+    declarations: list[JSON] = []
+    own: list[JSON] = []
+    for tool in tools:
+        kind = tool.get("type", "function")
+        if kind == "function":
+            function = tool["function"]
+            entry = {
+                "name": function["name"],
+                "description": function.get("description"),
+                "parametersJsonSchema": function.get("parameters"),
+            }
+            declarations.append({key: value for key, value in entry.items() if value is not None})
+        elif kind == "custom":
+            raise InvalidRequestError("Google has no free-text tools; give the tool a JSON schema")
+        else:  # Google's own tools, such as {"type": "google_search"}
+            own.append({kind: {key: value for key, value in tool.items() if key != "type"}})
+    return [*([{"functionDeclarations": declarations}] if declarations else []), *own]
+
+
+def _encode_tool_choice(choice: str | JSON) -> JSON:
+    modes = {"auto": "AUTO", "none": "NONE", "required": "ANY", "any": "ANY"}
+    if isinstance(choice, str) and choice in modes:
+        return {"mode": modes[choice]}
+    name = choice if isinstance(choice, str) else (choice.get("function") or choice).get("name")
+    return {"mode": "ANY", "allowedFunctionNames": [name]}
+
+
+def _encode_config(request: CompletionRequest, model: str) -> JSON:
+    config: JSON = {
+        theirs: value for ours, theirs in GENERATION_FIELDS.items() if (value := getattr(request, ours)) is not None
+    }
+    if request.output_limit is not None:
+        config["maxOutputTokens"] = request.output_limit
+    if request.stop is not None:
+        config["stopSequences"] = [request.stop] if isinstance(request.stop, str) else request.stop
+    if request.reasoning_effort is not None:
+        config["thinkingConfig"] = _encode_thinking(request.reasoning_effort, model)
+    form = request.response_format
+    if form is not None and form["type"] != "text":
+        config["responseMimeType"] = "application/json"
+        if form["type"] == "json_schema":
+            config["responseJsonSchema"] = form["json_schema"]["schema"]
+    return config
+
+
+def _encode_thinking(effort: str, model: str) -> JSON:
+    """Gemini 2.5 measures thinking by a budget, its successors by a level."""
+    if not model.removeprefix("models/").startswith(("gemini-2", "gemini-1")):
+        return {
+            "thinkingLevel": "minimal" if effort == "none" else effort,
+            "includeThoughts": effort != "none",
+        }
+    if effort not in BUDGETS:
+        raise InvalidRequestError(f"reasoning_effort must be one of {', '.join(BUDGETS)}, not {effort!r}")
+    return {"thinkingBudget": BUDGETS[effort], "includeThoughts": effort != "none"}
+
+
+# Answers
+
+
+def _decode_candidate(candidate: JSON, position: int, body: JSON) -> Choice:
+    index = candidate.get("index", position)
+    parts = (candidate.get("content") or {}).get("parts") or []
+    message = decode_parts(parts, body.get("responseId"), index)
+    return Choice(message, decode_finish_reason(candidate.get("finishReason"), bool(message.tool_calls)), index)
+
+
+def decode_parts(parts: list[JSON], response_id: str | None, index: int) -> Message:
+    """The message that parts make. What has no neutral form (code, inline data) stays in the parts."""
+    texts: list[str] = []
+    reasoning: list[ReasoningBlock] = []
+    calls: list[ToolCall] = []
+    for part in parts:
+        if part.get("thought"):
+            reasoning.append(ReasoningBlock(part.get("text", ""), part.get("thoughtSignature")))
+        elif "text" in part:
+            texts.append(part["text"])
+        elif call := part.get("functionCall"):
+            identifier = call.get("id") or made_up_id(response_id, index, len(calls))
+            calls.append(ToolCall(identifier, call["name"], _arguments(call)))
+    return Message(
+        "assistant",
+        "".join(texts) if texts or not calls else None,
+        tool_calls=tuple(calls),
+        reasoning_blocks=tuple(reasoning),
+        provider_content={PROTOCOL: {"parts": parts, "id": response_id, "index": index}},
+    )
+
+
+def _arguments(call: JSON) -> str:
+    return json.dumps(call.get("args") or {}, ensure_ascii=False)
+
+
+def decode_finish_reason(reason: str | None, called: bool) -> FinishReason | None:
+    """Our name for a finish reason: Google ends a turn of function calls with a plain STOP."""
+    if not reason or reason == "FINISH_REASON_UNSPECIFIED":
+        return None
+    ours = FINISH_REASONS.get(reason, "error")
+    return "tool_calls" if ours == "stop" and called else ours
+
+
+def decode_usage(usage: JSON | None) -> Usage | None:
+    """Token counts; Google counts thoughts beside the candidates and tools' prompts beside the prompt."""
+    if not usage:
+        return None
+    thoughts = usage.get("thoughtsTokenCount") or 0
+    return Usage(
+        (usage.get("promptTokenCount") or 0) + (usage.get("toolUsePromptTokenCount") or 0),
+        (usage.get("candidatesTokenCount") or 0) + thoughts,
+        usage.get("cachedContentTokenCount") or 0,
+        0,
+        thoughts,
+    )
+
+
+# Streams
+
+
+class GoogleStreamDecoder:
+    """Adds partial responses up to one response."""
+
+    def __init__(self, route: Route) -> None:
+        self.complete = False
+        self.ended = False  # Google has no last word: the body's end is it
+        self._route = route
+        self._body: JSON = {}
+        self._candidates: dict[int, JSON] = {}
+
+    def feed(self, event: ServerSentEvent) -> list[Chunk]:
+        body = json.loads(event.data)
+        if isinstance(body, list) or "error" in body:
+            raise decode_error_body(body, self._route)
+        for key, value in body.items():
+            if key != "candidates":
+                self._body[key] = value
+        if (body.get("promptFeedback") or {}).get("blockReason"):
+            self.complete = True
+        candidates = body.get("candidates") or ()
+        chunks = [chunk for position, entry in enumerate(candidates) if (chunk := self._take(entry, position, body))]
+        if self.complete and "usageMetadata" in body:
+            if not chunks:
+                chunks.append(Chunk(raw=body))
+            chunks[-1].usage = decode_usage(body["usageMetadata"])
+        return chunks
+
+    def body(self) -> JSON:
+        return {**self._body, "candidates": [self._candidates[index] for index in sorted(self._candidates)]}
+
+    def _take(self, candidate: JSON, position: int, body: JSON) -> Chunk | None:
+        index = candidate.get("index", position)
+        parts = (candidate.get("content") or {}).get("parts") or []
+        whole = self._candidates.setdefault(index, {"content": {"role": "model", "parts": []}, "index": index})
+        before = sum("functionCall" in part for part in whole["content"]["parts"])
+        for part in parts:
+            _append_part(whole["content"]["parts"], part)
+        whole.update({key: value for key, value in candidate.items() if key != "content"})
+        piece = decode_parts(parts, None, index)
+        calls = tuple(
+            ToolCallChunk(
+                before + offset, _call_id(part, self._body, index, before + offset), call.name, call.arguments
+            )
+            for offset, (call, part) in enumerate(
+                zip(piece.tool_calls, (p for p in parts if "functionCall" in p), strict=True)
+            )
+        )
+        reason = decode_finish_reason(candidate.get("finishReason"), before + len(calls) > 0)
+        if reason:
+            self.complete = True
+        if piece.content or piece.reasoning or calls or reason:
+            return Chunk(piece.content or "", piece.reasoning or "", calls, reason, None, index, body)  # type: ignore[arg-type]
+        return None
+
+
+def _call_id(part: JSON, body: JSON, index: int, position: int) -> str:
+    return part["functionCall"].get("id") or made_up_id(body.get("responseId"), index, position)
+
+
+def _append_part(parts: list[JSON], part: JSON) -> None:
+    """Join a piece of text to the text before it, unless a signature or another kind of part closed that."""
+    last: dict[str, Any] = parts[-1] if parts else {}
+    joins = (
+        set(part) <= {"text", "thought", "thoughtSignature"}
+        and set(last) <= {"text", "thought"}
+        and "text" in last
+        and "text" in part
+        and last.get("thought") == part.get("thought")
+    )
+    if joins:
+        parts[-1] = {**last, **part, "text": last["text"] + part["text"]}
+    else:
+        parts.append(part)

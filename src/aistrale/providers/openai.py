@@ -1,0 +1,488 @@
+"""OpenAI's chat completions and embeddings, and everything that speaks them.
+
+Source: https://platform.openai.com/docs/api-reference/chat and .../embeddings. Where a compatible
+provider departs from it, the departure is either data in its Profile, or something more that is read here.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from array import array
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from hashlib import sha256
+from sys import byteorder
+from typing import Any
+
+from aistrale.http import HTTPRequest, ServerSentEvent, encode_json
+from aistrale.models import (
+    JSON,
+    Choice,
+    Chunk,
+    Completion,
+    CompletionRequest,
+    Embedding,
+    EmbeddingRequest,
+    FinishReason,
+    Message,
+    ReasoningBlock,
+    ToolCall,
+    ToolCallChunk,
+    Usage,
+)
+from aistrale.providers.errors import decode_error_body
+from aistrale.providers.merge import deep_merge, merge_delta
+from aistrale.providers.profile import Profile, Route
+
+logger = logging.getLogger("aistrale")
+
+REQUEST_FIELDS = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "max_tokens",
+    "max_completion_tokens",
+    "stop",
+    "seed",
+    "n",
+    "frequency_penalty",
+    "presence_penalty",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+    "reasoning_effort",
+    "metadata",
+    "user",
+)
+"""Fields that a CompletionRequest and the wire call by the same name."""
+
+FINISH_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "model_length": "length",
+    "max_tokens": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "error": "error",
+    "insufficient_system_resource": "error",
+}
+
+REASONING_FIELDS = ("reasoning_content", "reasoning")
+"""Where compatible providers put readable reasoning; OpenAI itself gives none."""
+
+
+class OpenAICodec:
+    """The chat completions protocol."""
+
+    def encode(self, request: CompletionRequest, route: Route, *, stream: bool) -> HTTPRequest:
+        body = encode_body(request, route, stream=stream)
+        return route.request(self.url(route, "chat/completions"), encode_json(body))
+
+    def decode(self, body: JSON, route: Route) -> Completion:
+        return Completion(
+            choices=tuple(_decode_choice(choice, body) for choice in body["choices"]),
+            model=body.get("model") or route.model,
+            id=body.get("id"),
+            usage=decode_usage(body),
+            cost=decode_cost(body),
+            raw=body,
+        )
+
+    def stream_decoder(self, route: Route) -> OpenAIStreamDecoder:
+        return OpenAIStreamDecoder(route)
+
+    def encode_embedding(self, request: EmbeddingRequest, route: Route) -> HTTPRequest:
+        body: JSON = {"model": route.model, "input": request.inputs}
+        if request.dimensions is not None:
+            body["dimensions"] = request.dimensions
+        if request.user is not None:
+            body["user"] = request.user
+        return route.request(self.url(route, "embeddings"), encode_json(body | request.extra))
+
+    def decode_embedding(self, body: JSON, route: Route) -> Embedding:
+        rows = sorted(body["data"], key=lambda row: row.get("index", 0))
+        return Embedding(
+            vectors=[_decode_vector(row["embedding"]) for row in rows],
+            model=body.get("model") or route.model,
+            usage=decode_usage(body),
+            cost=decode_cost(body),
+            raw=body,
+        )
+
+    def url(self, route: Route, path: str) -> str:
+        return f"{route.base_url.rstrip('/')}/{path}"
+
+
+# Requests
+
+
+def encode_body(request: CompletionRequest, route: Route, *, stream: bool) -> JSON:
+    """The JSON body of a chat completion request."""
+    profile = route.profile
+    body: JSON = {
+        "model": route.model,
+        "messages": [_encode_message(message, profile) for message in request.messages],
+    }
+    for name in REQUEST_FIELDS:
+        value = getattr(request, name)
+        if value is not None and _is_taken(name, request, profile):
+            body[profile.renames.get(name, name)] = value
+    if "max_tokens" in body and route.model.startswith(profile.new_limit_models or "\0"):
+        body.setdefault("max_completion_tokens", body.pop("max_tokens"))
+    if isinstance(request.tool_choice, str):
+        body["tool_choice"] = encode_tool_choice(request.tool_choice)
+    if stream:
+        body["stream"] = True
+        if profile.stream_usage:
+            body["stream_options"] = {"include_usage": True}
+    return deep_merge(body, request.extra) | ({"stream": True} if stream else {})
+
+
+def decode_request(body: Mapping[str, Any]) -> tuple[CompletionRequest, bool]:
+    """An OpenAI-shaped request body, and whether it asks for a stream; encoding it again loses nothing.
+
+    What has no field of its own, explicit nulls included, is kept in `extra`.
+    """
+    known: JSON = {}
+    extra: JSON = {}
+    for key, value in body.items():
+        if key in REQUEST_FIELDS and value is not None:
+            known[key] = value
+        elif key not in ("model", "messages"):
+            extra[key] = value
+    if "tools" in known:
+        known["tools"] = tuple(known["tools"])
+    messages = tuple(Message.from_dict(message) for message in body.get("messages", ()))
+    stream = bool(extra.get("stream"))
+    if stream:
+        del extra["stream"]
+    return CompletionRequest(messages=messages, model=body.get("model"), extra=extra, **known), stream
+
+
+def decode_embedding_request(body: Mapping[str, Any]) -> EmbeddingRequest:
+    """An OpenAI-shaped embeddings body; encoding it again loses nothing."""
+    known = {key: body[key] for key in ("dimensions", "user") if body.get(key) is not None}
+    inputs = body.get("input", "")
+    extra = {key: value for key, value in body.items() if key not in ("model", "input", *known)}
+    inputs = inputs if isinstance(inputs, str) else tuple(inputs)
+    return EmbeddingRequest(inputs=inputs, model=body.get("model"), extra=extra, **known)
+
+
+def encode_tool_choice(choice: str) -> str | JSON:
+    """A tool choice word as the wire has it; any other text is a tool's name."""
+    words = {"auto": "auto", "none": "none", "required": "required", "any": "required"}
+    return words.get(choice) or {"type": "function", "function": {"name": choice}}
+
+
+def _is_taken(name: str, request: CompletionRequest, profile: Profile) -> bool:
+    if name in profile.drops:
+        logger.warning("%s takes no %s: it is not sent", profile.name, name)
+        return False
+    return not (name == "metadata" and profile.metadata_needs_store and not request.extra.get("store"))
+
+
+def _encode_message(message: Message, profile: Profile) -> JSON:
+    body = message.to_dict()
+    if message.reasoning_blocks and profile.reasoning_field and message.role == "assistant":
+        body.setdefault(profile.reasoning_field, _encode_reasoning(message, profile.reasoning_field))
+    if "audio" in body and message.role == "assistant":  # an earlier spoken answer is named, not sent again
+        body["audio"] = {"id": body["audio"]["id"]}
+    if length := profile.tool_call_id_length:
+        for call in body.get("tool_calls") or ():
+            call["id"] = _fit_id(call["id"], length)
+        if "tool_call_id" in body:
+            body["tool_call_id"] = _fit_id(body["tool_call_id"], length)
+    if message.role == "assistant" and "content" not in body and not message.tool_calls:
+        body["content"] = ""
+    return body
+
+
+def _encode_reasoning(message: Message, field: str) -> Any:
+    if field != "reasoning_details":
+        return message.reasoning
+    return [
+        block.detail or {"type": "reasoning.text", "text": block.text, "signature": block.signature}
+        for block in message.reasoning_blocks
+    ]
+
+
+def _fit_id(identifier: str, length: int) -> str:
+    """`identifier` if it fits, else one made from it: the same each time, so that call and result still match."""
+    if len(identifier) == length and identifier.isalnum():
+        return identifier
+    return sha256(identifier.encode()).hexdigest()[:length]
+
+
+# Answers
+
+
+def _decode_choice(choice: JSON, body: JSON) -> Choice:
+    # Azure leaves the message out where its filter took it away.
+    message = _decode_message(choice.get("message") or {}, body, choice.get("index") or 0)
+    return Choice(message, decode_finish_reason(choice.get("finish_reason")), choice.get("index") or 0)
+
+
+def decode_finish_reason(reason: str | None) -> FinishReason | None:
+    """Our name for a finish reason; a provider's own word for an ordinary end is `stop`."""
+    return FINISH_REASONS.get(reason, "stop") if reason else None
+
+
+def _decode_message(message: JSON, body: JSON, index: int) -> Message:
+    content = message.get("content")
+    text = content if isinstance(content, str | None) else _parts_text(content, "text")
+    extra = {key: message[key] for key in ("annotations", "images") if message.get(key)}
+    if (message.get("audio") or {}).get("id"):
+        extra["audio"] = message["audio"]
+    return Message(
+        "assistant",
+        text,
+        tool_calls=_decode_tool_calls(message, body, index),
+        refusal=message.get("refusal") or None,
+        reasoning_blocks=_decode_reasoning(message, content),
+        extra=extra,
+    )
+
+
+def _decode_tool_calls(message: JSON, body: JSON, index: int) -> tuple[ToolCall, ...]:
+    calls = []
+    for position, call in enumerate(message.get("tool_calls") or ()):
+        identifier = call.get("id") or made_up_id(body.get("id"), index, position)
+        extra = {k: v for k, v in call.items() if k not in ("id", "type", "function", "custom", "index")}
+        custom = call.get("custom")
+        if custom and "function" not in call:
+            calls.append(ToolCall(identifier, custom["name"], custom.get("input", ""), "custom", extra))
+        else:
+            function = call["function"]
+            arguments = function.get("arguments") or ""
+            # Some servers send the arguments as an object.
+            arguments = arguments if isinstance(arguments, str) else json.dumps(arguments)
+            calls.append(ToolCall(identifier, function["name"], arguments, "function", extra))
+    legacy = message.get("function_call") or {}
+    if legacy.get("name"):  # the predecessor of tools
+        identifier = made_up_id(body.get("id"), index, len(calls))
+        calls.append(ToolCall(identifier, legacy["name"], legacy.get("arguments") or ""))
+    return tuple(calls)
+
+
+def made_up_id(response_id: str | None, index: int, position: int) -> str:
+    """An id for a tool call that came without one: the same for the same call, streamed or not."""
+    return "call_" + sha256(f"{response_id}/{index}/{position}".encode()).hexdigest()[:16]
+
+
+def _decode_reasoning(message: JSON, content: Any) -> tuple[ReasoningBlock, ...]:
+    text = next((message[key] for key in REASONING_FIELDS if isinstance(message.get(key), str)), "")
+    if isinstance(content, list):  # Mistral: parts of type "thinking"
+        text += "".join(_parts_text(p.get("thinking"), "text") for p in content if p.get("type") == "thinking")
+    details = message.get("reasoning_details")
+    if not isinstance(details, list) or not details:
+        return (ReasoningBlock(text),) if text else ()
+    blocks = [
+        ReasoningBlock(
+            detail.get("text") or detail.get("summary") or "",
+            detail.get("signature"),
+            detail.get("data"),
+            detail,
+        )
+        for detail in details
+    ]
+    if text and not any(block.text for block in blocks):
+        blocks.insert(0, ReasoningBlock(text))
+    return tuple(blocks)
+
+
+def _parts_text(parts: Any, key: str) -> str:
+    if isinstance(parts, str):
+        return parts
+    return "".join(part.get(key) or "" for part in parts or () if part.get("type") == "text")
+
+
+def decode_usage(body: JSON) -> Usage | None:
+    """Token counts; compatible providers keep cached tokens in places of their own."""
+    usage = body.get("usage") or (body.get("x_groq") or {}).get("usage")
+    if not usage:
+        return None
+    prompt = usage.get("prompt_tokens_details") or {}
+    answer = usage.get("completion_tokens_details") or {}
+    input_tokens = usage.get("prompt_tokens")
+    if input_tokens is None:  # Voyage counts the total only
+        input_tokens = usage.get("total_tokens") or 0
+    output_tokens = usage.get("completion_tokens") or 0
+    reasoning = answer.get("reasoning_tokens") or 0
+    if reasoning and usage.get("total_tokens") == input_tokens + output_tokens + reasoning:
+        output_tokens += reasoning  # xAI counts reasoning beside the answer, not within it
+    cached = (
+        prompt.get("cached_tokens")
+        or usage.get("prompt_cache_hit_tokens")
+        or usage.get("cached_tokens")
+        or usage.get("num_cached_tokens")
+        or 0
+    )
+    written = prompt.get("cache_write_tokens") or 0
+    return Usage(input_tokens, output_tokens, cached, written, reasoning)
+
+
+def decode_cost(body: JSON) -> Decimal | None:
+    """What the provider says the call cost, in US dollars.
+
+    OpenRouter's `usage.cost` is its own charge; with the user's own upstream key, the upstream's comes on top.
+    Source: https://openrouter.ai/docs/use-cases/usage-accounting
+    """
+    usage = body.get("usage") or {}
+    if not isinstance(usage.get("cost"), int | float):
+        return None
+    cost = Decimal(str(usage["cost"]))
+    upstream = (usage.get("cost_details") or {}).get("upstream_inference_cost")
+    return cost + Decimal(str(upstream)) if usage.get("is_byok") and upstream else cost
+
+
+def _decode_vector(value: Sequence[float] | str) -> list[float]:
+    if not isinstance(value, str):
+        return list(value)
+    floats = array("f", base64.b64decode(value))  # little-endian float32
+    if byteorder == "big":
+        floats.byteswap()
+    return floats.tolist()
+
+
+# Streams
+
+
+_PER_EVENT = frozenset(("choices", "object", "obfuscation"))
+"""What an event says for itself; everything else beside the choices belongs to the answer as a whole."""
+
+
+class OpenAIStreamDecoder:
+    """Adds `chat.completion.chunk` events up to the `chat.completion` they are pieces of."""
+
+    def __init__(self, route: Route) -> None:
+        self.complete = self.ended = False
+        self._route = route
+        self._head: JSON = {}
+        self._choices: dict[int, _ChoiceParts] = {}
+
+    def feed(self, event: ServerSentEvent) -> list[Chunk]:
+        if event.data == "[DONE]":
+            self.complete = self.ended = True
+            return []
+        body = json.loads(event.data)
+        if not isinstance(body, dict):
+            raise ValueError("an event is no JSON object")
+        if body.get("error"):
+            raise decode_error_body(body, self._route)
+        choices = body.get("choices") or ()
+        usage = decode_usage(body) if body.get("usage") or "x_groq" in body else None
+        for key, value in body.items():
+            if value is not None and key not in _PER_EVENT:
+                self._head[key] = value
+        chunks = [chunk for choice in choices if (chunk := self._take_choice(choice, body))]
+        if usage:
+            if chunks:
+                chunks[-1].usage = usage
+            else:
+                chunks.append(Chunk(usage=usage, raw=body))
+        return chunks
+
+    def body(self) -> JSON:
+        choices = [parts.choice(index) for index, parts in sorted(self._choices.items())]
+        return {**self._head, "object": "chat.completion", "choices": choices}
+
+    def _take_choice(self, choice: JSON, body: JSON) -> Chunk | None:
+        index = choice.get("index") or 0
+        parts = self._choices.get(index)
+        if parts is None:
+            parts = self._choices[index] = _ChoiceParts(self._head.get("id"), index)
+        delta = choice.get("delta") or {}
+        text, reasoning, calls = parts.add(delta)
+        reason = choice.get("finish_reason")
+        if reason:
+            self.complete = True
+            parts.finish_reason = reason
+        if text or reasoning or calls or reason:
+            return Chunk(text, reasoning, calls, decode_finish_reason(reason), None, index, body)
+        return None
+
+
+class _ChoiceParts:
+    """The pieces of one choice's message so far."""
+
+    def __init__(self, response_id: str | None, index: int) -> None:
+        self.finish_reason: str | None = None
+        self._id, self._index = response_id, index
+        self._texts: dict[str, list[str]] = {}
+        self._calls: list[JSON] = []
+        self._call_at: dict[int, int] = {}
+        self._other: JSON = {}
+
+    def add(self, delta: JSON) -> tuple[str, str, tuple[ToolCallChunk, ...]]:
+        """Take a delta in; returns its text, its reasoning and its pieces of tool calls."""
+        text = reasoning = ""
+        calls: tuple[ToolCallChunk, ...] = ()
+        for key, value in delta.items():
+            if value is None or key == "role":
+                continue
+            if isinstance(value, str):
+                self._texts.setdefault(key, []).append(value)
+                if key == "content":
+                    text = value
+                elif key in REASONING_FIELDS:
+                    reasoning = value
+            elif key == "tool_calls":
+                calls = tuple([self._add_call(call) for call in value])
+            elif key == "content":  # Mistral: a list of parts
+                text, reasoning = self._add_parts(value)
+            else:
+                self._other[key] = merge_delta(self._other.get(key), value)
+        return text, reasoning, calls
+
+    def choice(self, index: int) -> JSON:
+        """The choice as an unstreamed answer has it."""
+        texts = {key: "".join(pieces) for key, pieces in self._texts.items()}
+        message: JSON = {"role": "assistant", "content": None, **texts, **self._other}
+        if self._calls:
+            message["tool_calls"] = self._calls
+        return {"index": index, "message": message, "finish_reason": self.finish_reason}
+
+    def _add_parts(self, parts: list[JSON]) -> tuple[str, str]:
+        text = _parts_text(parts, "text")
+        reasoning = "".join(_parts_text(p.get("thinking"), "text") for p in parts if p.get("type") == "thinking")
+        self._texts.setdefault("content", []).append(text)
+        if reasoning:
+            self._texts.setdefault("reasoning_content", []).append(reasoning)
+        return text, reasoning
+
+    def _add_call(self, delta: JSON) -> ToolCallChunk:
+        position = self._position(delta)
+        is_new = position == len(self._calls)
+        if is_new:
+            self._calls.append({"id": delta.get("id") or made_up_id(self._id, self._index, position)})
+        call = self._calls[position]
+        kind = "custom" if "custom" in delta else "function"
+        piece = delta.get(kind) or {}
+        arguments = piece.get("input" if kind == "custom" else "arguments") or ""
+        if not isinstance(arguments, str):
+            arguments = json.dumps(arguments)
+        body = call.setdefault(kind, {"name": "", "input" if kind == "custom" else "arguments": ""})
+        body["name"] = body["name"] or piece.get("name") or ""
+        body["input" if kind == "custom" else "arguments"] += arguments
+        for key, value in delta.items():
+            if key not in ("id", "index", "function", "custom") and value is not None:
+                call[key] = value
+        return ToolCallChunk(position, call["id"] if is_new else None, piece.get("name") or None, arguments)
+
+    def _position(self, delta: JSON) -> int:
+        """Which call a piece belongs to; not every server numbers them, and some number all of them 0."""
+        index, identifier = delta.get("index"), delta.get("id")
+        name = (delta.get("function") or delta.get("custom") or {}).get("name")
+        if index is None:
+            known = next((i for i, call in enumerate(self._calls) if identifier and call["id"] == identifier), None)
+            if known is not None:
+                return known
+            return len(self._calls) if identifier or name or not self._calls else len(self._calls) - 1
+        position = self._call_at.get(index)
+        if position is None or (name and identifier and self._calls[position]["id"] != identifier):
+            position = self._call_at[index] = len(self._calls)
+        return position

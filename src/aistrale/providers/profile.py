@@ -1,0 +1,82 @@
+"""What distinguishes one provider from another, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from aistrale.http import HTTPRequest
+
+Responder: TypeAlias = Callable[[HTTPRequest], Iterator[tuple[float, bytes]]]
+"""Answers a request in process: a JSON body, or an event stream in pieces, each after so many seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A provider: where it is, which wire protocol it speaks, and where it departs from that.
+
+    protocol: the codec that reads and writes its traffic.
+    key_variables, base_url_variable: the provider's own environment variables.
+    key_required: False for servers that usually run without one.
+    key_header: the header that carries the key; `Authorization` carries it as a bearer token.
+    model_prefixes: what the names of its own models begin with, so that a bare name finds it.
+    namespaced_models: its model names hold a slash themselves ("openai/gpt-4o" at OpenRouter).
+    telemetry_name: `gen_ai.provider.name` of the OpenTelemetry conventions, if not `name`.
+    drops: request fields the provider refuses and that only tune (they are left out, with a log line).
+    renames: request fields it knows by another name.
+    stream_usage: a stream has to be asked for its usage (`stream_options`).
+    new_limit_models: prefixes of models that take `max_completion_tokens` only.
+    reasoning_field: where it wants its own reasoning back in an assistant message, None for nowhere.
+    tool_call_id_length: how long a tool call's id must be, None for any.
+    idempotency_header: the header under which it takes an idempotency key.
+    metadata_needs_store: it takes `metadata` only together with `store`.
+    respond: answers in process, without a network.
+    """
+
+    name: str
+    protocol: str = "openai"
+    base_url: str | None = None
+    key_variables: tuple[str, ...] = ()
+    base_url_variable: str | None = None
+    key_required: bool = True
+    key_header: str = "Authorization"
+    default_model: str | None = None
+    default_embedding_model: str | None = None
+    model_prefixes: tuple[str, ...] = ()
+    namespaced_models: bool = False
+    telemetry_name: str | None = None
+    drops: frozenset[str] = frozenset()
+    renames: Mapping[str, str] = field(default_factory=dict)
+    stream_usage: bool = True
+    new_limit_models: tuple[str, ...] = ()
+    reasoning_field: Literal["reasoning_content", "reasoning", "reasoning_details"] | None = None
+    tool_call_id_length: int | None = None
+    idempotency_header: str | None = None
+    metadata_needs_store: bool = False
+    respond: Responder | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where one attempt goes: a provider, one of its models, an address and a key."""
+
+    profile: Profile
+    model: str
+    base_url: str
+    api_key: str | None = field(default=None, repr=False)
+
+    @property
+    def provider(self) -> str:
+        return self.profile.name
+
+    def auth_headers(self) -> dict[str, str]:
+        """The header that carries the key, none without a key."""
+        if not self.api_key:
+            return {}
+        header = self.profile.key_header
+        return {header: f"Bearer {self.api_key}" if header == "Authorization" else self.api_key}
+
+    def request(self, url: str, body: bytes, **headers: str) -> HTTPRequest:
+        """A JSON POST to `url` with this route's key."""
+        return HTTPRequest("POST", url, {"Content-Type": "application/json", **self.auth_headers(), **headers}, body)

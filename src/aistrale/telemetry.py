@@ -1,0 +1,314 @@
+"""One OpenTelemetry span for every call, and its metrics.
+
+Source: the OpenTelemetry semantic conventions for generative AI (SCHEMA_URL), and `gen_ai.usage.cost`,
+`session.id` and `user.id` where Langfuse looks for them. No global provider is set: an application's own
+is used, or the one a client was given, and where there is neither, nothing is recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from opentelemetry import metrics, trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AttributeValue
+
+from aistrale.contract import Call, CallbackHandler
+from aistrale.exceptions import APIError
+from aistrale.models import Attempt, Completion, CompletionRequest, Embedding, Message, Usage
+from aistrale.providers import find_profile
+from aistrale.version import __version__
+
+SCHEMA_URL = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
+"""The version of the conventions these names are from."""
+
+CAPTURE_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+
+_SECONDS = [0.01 * 2**power for power in range(14)]
+_TOKENS = [4**power for power in range(14)]
+_REQUEST_ATTRIBUTES = {
+    "temperature": "gen_ai.request.temperature",
+    "top_p": "gen_ai.request.top_p",
+    "top_k": "gen_ai.request.top_k",
+    "output_limit": "gen_ai.request.max_tokens",
+    "seed": "gen_ai.request.seed",
+    "frequency_penalty": "gen_ai.request.frequency_penalty",
+    "presence_penalty": "gen_ai.request.presence_penalty",
+    "n": "gen_ai.request.choice.count",
+    "reasoning_effort": "gen_ai.request.reasoning.level",
+    "user": "user.id",
+}
+_propagator = TraceContextTextMapPropagator()
+
+
+class TelemetryHandler(CallbackHandler):
+    """Records each call as an inference span, with its attempts as events, and sends the trace context on.
+
+    tracer_provider, meter_provider: where to, instead of the application's global ones.
+    capture_content: whether spans hold what was said and answered; None leaves that to CAPTURE_VARIABLE,
+    whose default is no.
+    """
+
+    def __init__(
+        self,
+        tracer_provider: trace.TracerProvider | None = None,
+        meter_provider: metrics.MeterProvider | None = None,
+        capture_content: bool | None = None,
+    ) -> None:
+        self._tracer = trace.get_tracer("aistrale", __version__, tracer_provider, SCHEMA_URL)
+        self._metrics = _Metrics(meter_provider)
+        if capture_content is None:
+            capture_content = os.environ.get(CAPTURE_VARIABLE, "").upper() in (
+                "SPAN_ONLY",
+                "SPAN_AND_EVENT",
+                "TRUE",
+            )
+        self._capture = capture_content
+
+    def on_start(self, call: Call) -> None:
+        span = self._tracer.start_span(
+            f"{call.operation} {call.model}",
+            kind=trace.SpanKind.CLIENT,
+            attributes=dict(_start_attributes(call)),
+        )
+        call.state[self] = span
+        context = span.get_span_context()
+        if not context.is_valid:
+            # Nothing records, but the call still has an id by which the upstream's records can be found.
+            context = trace.SpanContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1, is_remote=False)
+            span = trace.NonRecordingSpan(context)
+        call.trace_id = format(context.trace_id, "032x")
+        _propagator.inject(call.headers, trace.set_span_in_context(span))
+        if self._capture and isinstance(call.request, CompletionRequest):
+            call.state[self].set_attributes(dict(_input_content(call.request)))
+
+    def on_attempt(self, call: Call, attempt: Attempt) -> None:
+        span = call.state[self]
+        if span.is_recording():
+            span.add_event("aistrale.attempt", _attempt_attributes(attempt, len(call.attempts)))
+
+    def on_end(self, call: Call, result: Completion | Embedding) -> None:
+        span = call.state[self]
+        if span.is_recording():
+            span.set_attributes(dict(_result_attributes(call, result)))
+            if self._capture and isinstance(result, Completion):
+                span.set_attribute("gen_ai.output.messages", _output_content(result))
+            span.end()
+        self._metrics.record(call, result.latency, result.usage, result)
+
+    def on_error(self, call: Call, error: BaseException) -> None:
+        span = call.state[self]
+        kind = None if _is_cancelled(error) else _error_type(error)
+        if span.is_recording():
+            if call.partial is not None:
+                span.set_attributes(dict(_result_attributes(call, call.partial)))
+            else:
+                span.set_attributes(dict(_where(call)))
+            if kind is None:
+                span.set_attribute("aistrale.cancelled", True)
+            else:
+                span.set_attribute("error.type", kind)
+                span.set_status(trace.Status(trace.StatusCode.ERROR, str(error)))
+            span.end()
+        self._metrics.record_failure(call, kind)
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """The caller left; nothing failed."""
+    return isinstance(error, GeneratorExit | asyncio.CancelledError | KeyboardInterrupt)
+
+
+def _error_type(error: BaseException) -> str:
+    return (isinstance(error, APIError) and error.code) or type(error).__name__
+
+
+def _start_attributes(call: Call) -> Iterator[tuple[str, AttributeValue]]:
+    request = call.request
+    yield "gen_ai.operation.name", call.operation
+    yield from _where(call)
+    yield "aistrale.surface", request.options.surface
+    if request.options.session_id:
+        yield "session.id", request.options.session_id
+    if request.options.conversation_id:
+        yield "gen_ai.conversation.id", request.options.conversation_id
+    if isinstance(request, CompletionRequest):
+        yield from _request_attributes(request, call.stream)
+
+
+def _where(call: Call) -> Iterator[tuple[str, AttributeValue]]:
+    """Where the call went: said at its start, and again at its end, as a fallback may have led it elsewhere."""
+    yield "gen_ai.provider.name", _provider_name(call.provider)
+    yield "gen_ai.request.model", call.model
+    address, port = _server(call.base_url)
+    if address:
+        yield "server.address", address
+        yield "server.port", port
+
+
+def _request_attributes(request: CompletionRequest, stream: bool) -> Iterator[tuple[str, AttributeValue]]:
+    for field, name in _REQUEST_ATTRIBUTES.items():
+        if (value := getattr(request, field)) is not None:
+            yield name, value
+    if stream:
+        yield "gen_ai.request.stream", True
+    if request.stop:
+        yield (
+            "gen_ai.request.stop_sequences",
+            [request.stop] if isinstance(request.stop, str) else request.stop,
+        )
+    if request.response_format is not None:
+        yield "gen_ai.output.type", "text" if request.response_format["type"] == "text" else "json"
+    for key, value in (request.metadata or {}).items():
+        if isinstance(value, str | bool | int | float):
+            yield f"aistrale.metadata.{key}", value
+
+
+def _attempt_attributes(attempt: Attempt, number: int) -> dict[str, AttributeValue]:
+    attributes: dict[str, AttributeValue] = {
+        "aistrale.attempt.number": number,
+        "aistrale.attempt.seconds": attempt.seconds,
+        "gen_ai.provider.name": _provider_name(attempt.provider),
+        "gen_ai.request.model": attempt.model,
+    }
+    if attempt.error is not None:
+        attributes["error.type"] = _error_type(attempt.error)
+        if isinstance(attempt.error, APIError) and attempt.error.status is not None:
+            attributes["http.response.status_code"] = attempt.error.status
+    return attributes
+
+
+def _result_attributes(call: Call, result: Completion | Embedding) -> Iterator[tuple[str, AttributeValue]]:
+    yield from _where(call)
+    yield "gen_ai.response.model", result.model
+    if isinstance(result, Completion):
+        if result.id:
+            yield "gen_ai.response.id", result.id
+        yield "gen_ai.response.finish_reasons", [choice.finish_reason or "none" for choice in result.choices]
+        if result.time_to_first_token is not None:
+            yield "gen_ai.response.time_to_first_chunk", result.time_to_first_token
+        if result.cached:
+            yield "aistrale.cached", True
+            yield "gen_ai.usage.cost", 0.0
+            return  # its tokens were used, and are counted, by the call that filled the cache
+    if result.usage is not None:
+        yield from _usage_attributes(result.usage)
+    if result.cost is not None:
+        yield "gen_ai.usage.cost", float(result.cost)
+
+
+def _usage_attributes(usage: Usage) -> Iterator[tuple[str, AttributeValue]]:
+    yield "gen_ai.usage.input_tokens", usage.input_tokens
+    yield "gen_ai.usage.output_tokens", usage.output_tokens
+    if usage.cache_read_tokens:
+        yield "gen_ai.usage.cache_read.input_tokens", usage.cache_read_tokens
+    if usage.cache_write_tokens:
+        yield "gen_ai.usage.cache_write.input_tokens", usage.cache_write_tokens
+    if usage.reasoning_tokens:
+        yield "gen_ai.usage.reasoning.output_tokens", usage.reasoning_tokens
+
+
+@lru_cache(maxsize=256)
+def _server(base_url: str) -> tuple[str | None, int]:
+    parts = urlsplit(base_url)
+    return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+
+
+@lru_cache(maxsize=256)
+def _provider_name(provider: str) -> str:
+    profile = find_profile(provider)
+    return (profile.telemetry_name if profile else None) or provider
+
+
+# Content, only where it was asked for
+
+
+def _input_content(request: CompletionRequest) -> Iterator[tuple[str, AttributeValue]]:
+    system = [m for m in request.messages if m.role in ("system", "developer")]
+    if system:
+        parts = [part for message in system for part in _parts(message)]
+        yield "gen_ai.system_instructions", json.dumps(parts, ensure_ascii=False)
+    said = [{"role": m.role, "parts": _parts(m)} for m in request.messages if m not in system]
+    yield "gen_ai.input.messages", json.dumps(said, ensure_ascii=False)
+    if request.tools:
+        yield "gen_ai.tool.definitions", json.dumps(request.tools, ensure_ascii=False)
+
+
+def _output_content(result: Completion) -> str:
+    said = [
+        {"role": "assistant", "parts": _parts(choice.message), "finish_reason": choice.finish_reason}
+        for choice in result.choices
+    ]
+    return json.dumps(said, ensure_ascii=False)
+
+
+def _parts(message: Message) -> list[dict[str, Any]]:
+    if message.role == "tool":
+        return [{"type": "tool_call_response", "id": message.tool_call_id, "response": message.text}]
+    parts: list[dict[str, Any]] = []
+    if message.reasoning:
+        parts.append({"type": "reasoning", "content": message.reasoning})
+    if isinstance(message.content, list):
+        parts += [
+            {"type": "text", "content": part["text"]} if part["type"] == "text" else part for part in message.content
+        ]
+    elif message.content:
+        parts.append({"type": "text", "content": message.content})
+    parts += [
+        {"type": "tool_call", "id": call.id, "name": call.name, "arguments": call.arguments}
+        for call in message.tool_calls
+    ]
+    return parts
+
+
+# Metrics
+
+
+class _Metrics:
+    """The client metrics of the conventions; instruments of an application without a meter provider do nothing."""
+
+    def __init__(self, provider: metrics.MeterProvider | None) -> None:
+        meter = metrics.get_meter("aistrale", __version__, provider, SCHEMA_URL)
+        self._duration = meter.create_histogram(
+            "gen_ai.client.operation.duration",
+            "s",
+            "How long a call took",
+            explicit_bucket_boundaries_advisory=_SECONDS,
+        )
+        self._first = meter.create_histogram(
+            "gen_ai.client.operation.time_to_first_chunk",
+            "s",
+            "How long a stream took to its first chunk",
+            explicit_bucket_boundaries_advisory=_SECONDS,
+        )
+        self._tokens = meter.create_histogram(
+            "gen_ai.client.token.usage", "{token}", "Tokens used", explicit_bucket_boundaries_advisory=_TOKENS
+        )
+
+    def record(self, call: Call, seconds: float, usage: Usage | None, result: Completion | Embedding) -> None:
+        labels = _labels(call)
+        self._duration.record(seconds, labels)
+        completion = result if isinstance(result, Completion) else None
+        if completion is not None and completion.time_to_first_token is not None:
+            self._first.record(completion.time_to_first_token, labels)
+        if usage is not None and not (completion is not None and completion.cached):
+            self._tokens.record(usage.input_tokens, {**labels, "gen_ai.token.type": "input"})
+            self._tokens.record(usage.output_tokens, {**labels, "gen_ai.token.type": "output"})
+
+    def record_failure(self, call: Call, kind: str | None) -> None:
+        labels = _labels(call) if kind is None else {**_labels(call), "error.type": kind}
+        self._duration.record(sum(attempt.seconds for attempt in call.attempts), labels)
+
+
+def _labels(call: Call) -> dict[str, AttributeValue]:
+    return {
+        "gen_ai.operation.name": call.operation,
+        "gen_ai.provider.name": _provider_name(call.provider),
+        "gen_ai.request.model": call.model,
+    }

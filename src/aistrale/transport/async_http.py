@@ -1,0 +1,189 @@
+"""Requests from async code, over aiohttp.
+
+httpx's async pool collapses under concurrency (measured: `make bench`), so the async side has another
+engine behind the same small interface; a user's own `httpx.AsyncClient` is taken too (async_httpx).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from weakref import WeakKeyDictionary
+
+import aiohttp
+from aiohttp.http_exceptions import ContentEncodingError
+from yarl import URL
+
+from aistrale.exceptions import NetworkError
+from aistrale.http import DEFAULT_TIMEOUT, HTTPRequest, Timeout
+from aistrale.transport.base import (
+    DRAIN_SECONDS,
+    AsyncResponse,
+    raise_bad_url,
+    raise_broken,
+    raise_timeout,
+    raise_undecodable,
+    raise_unreachable,
+)
+from aistrale.transport.environment import proxy_for, ssl_context
+from aistrale.version import USER_AGENT
+
+MAX_CONNECTIONS = 512
+"""In one event loop. Calls beyond it wait for their turn; the usual limit of open files is 1,024."""
+_KEEPALIVE_SECONDS = 30.0
+
+
+class AiohttpTransport:
+    """A pool for each event loop it is used in, made at the first request there and closed with the loop.
+
+    A child after a fork runs event loops of its own, and so has pools of its own.
+    """
+
+    def __init__(self) -> None:
+        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = WeakKeyDictionary()
+
+    async def send(self, request: HTTPRequest, timeout: Timeout | None) -> AsyncResponse:
+        timeout = timeout or DEFAULT_TIMEOUT
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is None or pool.closed:
+            pool = self._pools[loop] = _Pool()
+            await pool.close_with_loop()
+        with _typed_errors(request.url, timeout):
+            url = _parse(request.url)
+            answer = await pool.session.request(
+                request.method,
+                url,
+                headers=request.headers,
+                data=request.body,
+                allow_redirects=False,
+                proxy=pool.proxy_of(url),
+                ssl=ssl_context() if url.scheme == "https" else True,
+                timeout=_limits(timeout),
+            )
+        return AiohttpResponse(answer, request.url, timeout)
+
+    async def aclose(self) -> None:
+        """Close this loop's pool. Another loop's closes with that loop."""
+        pool = self._pools.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
+            await pool.close()
+
+
+class _Pool:
+    """One event loop's connections."""
+
+    def __init__(self) -> None:
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=_KEEPALIVE_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "gzip, deflate"},
+        )
+        self._proxies: dict[URL, str | None] = {}
+        self._end = self._wait_for_end()
+        self._pid = os.getpid()
+
+    @property
+    def closed(self) -> bool:
+        return self.session.closed or self._pid != os.getpid()
+
+    def proxy_of(self, url: URL) -> str | None:
+        origin = url.origin()
+        if origin not in self._proxies:
+            self._proxies[origin] = proxy_for(str(origin))
+        return self._proxies[origin]
+
+    async def close_with_loop(self) -> None:
+        """Have the loop close the session when it shuts down: it finishes the async generators it has started."""
+        await anext(self._end)
+
+    async def close(self) -> None:
+        await self._end.aclose()
+
+    async def _wait_for_end(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self.session.close()
+
+
+class AiohttpResponse:
+    """An aiohttp answer as an AsyncResponse."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, url: str, timeout: Timeout) -> None:
+        self.status = answer.status
+        self.headers = answer.headers
+        self._answer, self._url, self._timeout = answer, url, timeout
+
+    async def read(self, limit: int | None = None) -> bytes:
+        if limit is None:
+            with _typed_errors(self._url, self._timeout):
+                return await self._answer.read()
+        pieces, size = [], 0
+        while piece := await self.read_some():
+            pieces.append(piece)
+            size += len(piece)
+            if size >= limit:
+                await self.aclose()
+                break
+        return b"".join(pieces)
+
+    async def read_some(self) -> bytes:
+        with _typed_errors(self._url, self._timeout):
+            return await self._answer.content.readany()
+
+    async def drain(self) -> None:
+        """Read the end of the body, so that the connection can be used again, unless that takes too long."""
+        content = self._answer.content
+        if content.at_eof():
+            return
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while not content.at_eof():
+                    await content.readany()
+        except (TimeoutError, aiohttp.ClientError):
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Give the connection back if the body was read to its end, else drop it."""
+        self._answer.close()
+
+
+@lru_cache(maxsize=256)
+def _parse(url: str) -> URL:
+    parsed = URL(url, encoded=True)
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise aiohttp.InvalidURL(url)
+    return parsed
+
+
+@lru_cache(maxsize=64)
+def _limits(timeout: Timeout) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(
+        total=timeout.total, connect=None, sock_connect=timeout.connect, sock_read=timeout.read
+    )
+
+
+@contextmanager
+def _typed_errors(url: str, timeout: Timeout) -> Iterator[None]:
+    try:
+        yield
+    except aiohttp.ConnectionTimeoutError as error:
+        raise_timeout(error, f"No connection to {URL(url).host}", timeout.connect)
+    except TimeoutError as error:  # aiohttp's others derive from it, and the total limit raises it plainly
+        raise_timeout(error, f"No answer from {URL(url).host}", timeout.total or timeout.read)
+    except (aiohttp.InvalidURL, ValueError):
+        raise_bad_url(url)
+    except aiohttp.ClientConnectorError as error:
+        raise_unreachable(error, url)
+    except aiohttp.ClientPayloadError as error:
+        if isinstance(error.__cause__, ContentEncodingError):
+            raise_undecodable(error)
+        raise_broken(error)
+    except (aiohttp.ClientError, OSError) as error:
+        if isinstance(error, NetworkError):
+            raise
+        raise_broken(error)

@@ -1,0 +1,226 @@
+"""Requests from sync code, over httpx: its transport for our own pool, or a client of the user's."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import httpx
+
+from aistrale.exceptions import ConfigurationError
+from aistrale.http import DEFAULT_TIMEOUT, HTTPRequest, Timeout
+from aistrale.transport.base import (
+    DRAIN_SECONDS,
+    Response,
+    raise_bad_url,
+    raise_broken,
+    raise_timeout,
+    raise_undecodable,
+    raise_unreachable,
+)
+from aistrale.transport.environment import proxy_for, ssl_context
+from aistrale.transport.watchdog import watchdog
+from aistrale.version import USER_AGENT
+
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30.0)
+_COMMON_HEADERS = {"Accept-Encoding": "gzip, deflate", "User-Agent": USER_AGENT}
+
+
+class HTTPXTransport:
+    """Our own pool. One for all threads, so that short-lived threads find its connections still open.
+
+    It is made at the first request of a process; a child after a fork makes its own and leaves its
+    parent's sockets alone.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pools: dict[tuple[str, str | None], httpx.HTTPTransport] = {}
+        self._routes: dict[str, httpx.HTTPTransport] = {}
+        self._pid = os.getpid()
+        self._inherited: list[object] = []
+
+    def send(self, request: HTTPRequest, timeout: Timeout | None) -> Response:
+        timeout = timeout or DEFAULT_TIMEOUT
+        started = time.monotonic()
+        limits = _limits(timeout)
+        with typed_errors(request.url, timeout):
+            message = httpx.Request(
+                request.method,
+                _parse(request.url),
+                headers={**_COMMON_HEADERS, **request.headers},
+                content=request.body,
+                extensions={"timeout": limits},
+            )
+            answer = self._pool_for(message.url).handle_request(message)
+        if timeout.total is not None:  # what is left of the total bounds each read of the body, too
+            limits["read"] = max(
+                0.001, min(timeout.read or timeout.total, timeout.total - (time.monotonic() - started))
+            )
+        return HTTPXResponse(answer, request.url, timeout, started)
+
+    def close(self) -> None:
+        with self._lock:
+            pools, self._pools, self._routes = self._pools, {}, {}
+        if self._pid == os.getpid():
+            for pool in pools.values():
+                pool.close()
+
+    def _pool_for(self, url: httpx.URL) -> httpx.HTTPTransport:
+        if self._pid != os.getpid():
+            self._forget_parent()
+        origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
+        return self._routes.get(origin) or self._add_route(origin, url.scheme)
+
+    def _add_route(self, origin: str, scheme: str) -> httpx.HTTPTransport:
+        if scheme not in ("http", "https"):
+            raise httpx.UnsupportedProtocol(scheme)
+        proxy = proxy_for(origin)
+        with self._lock:
+            pool = self._pools.get((scheme, proxy))
+            if pool is None:
+                # A context costs tens of milliseconds and plain HTTP needs none.
+                verify = ssl_context() if scheme == "https" or proxy else False
+                pool = httpx.HTTPTransport(verify=verify, limits=_LIMITS, proxy=proxy)
+                self._pools[scheme, proxy] = pool
+                weakref.finalize(self, _close_in, os.getpid(), pool)
+            self._routes[origin] = pool
+        return pool
+
+    def _forget_parent(self) -> None:
+        """After a fork: the pools' locks and sockets are the parent's, so neither use nor close them."""
+        self._inherited.append((self._pools, self._lock))
+        self._lock = threading.Lock()
+        self._pools, self._routes, self._pid = {}, {}, os.getpid()
+
+
+def _close_in(pid: int, pool: httpx.HTTPTransport) -> None:
+    if os.getpid() == pid:
+        pool.close()
+
+
+class HTTPXClientTransport:
+    """A user's own `httpx.Client`, used as it is: its pool, proxies, hooks, and its timeout unless a call names one."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    def send(self, request: HTTPRequest, timeout: Timeout | None) -> Response:
+        shown = timeout or DEFAULT_TIMEOUT
+        started = time.monotonic()
+        with typed_errors(request.url, shown):
+            message = self._client.build_request(
+                request.method,
+                request.url,
+                headers=request.headers,
+                content=request.body,
+                timeout=client_timeout(timeout),
+            )
+            answer = self._client.send(message, stream=True)
+        return HTTPXResponse(answer, request.url, shown, started)
+
+    def close(self) -> None:
+        """The client is the user's to close."""
+
+
+def client_timeout(timeout: Timeout | None) -> httpx.Timeout | httpx._client.UseClientDefault:
+    """Our limits in httpx's terms; None leaves the client's own."""
+    return httpx.Timeout(**_limits(timeout)) if timeout else httpx.USE_CLIENT_DEFAULT
+
+
+class HTTPXResponse:
+    """An httpx answer as a Response."""
+
+    def __init__(self, answer: httpx.Response, url: str, timeout: Timeout, started: float) -> None:
+        self.status = answer.status_code
+        self.headers = answer.headers
+        self._answer = answer
+        self._url, self._timeout = url, timeout
+        self._deadline = None if timeout.total is None else started + timeout.total
+        self._pieces = answer.iter_bytes() if "content-encoding" in answer.headers else answer.iter_raw()
+
+    def read(self, limit: int | None = None) -> bytes:
+        if limit is None and self._deadline is None:
+            with typed_errors(self._url, self._timeout):
+                return b"".join(self._pieces)
+        pieces, size = [], 0
+        while piece := self.read_some():
+            pieces.append(piece)
+            size += len(piece)
+            if limit is not None and size >= limit:
+                self.close()
+                break
+        return b"".join(pieces)
+
+    def read_some(self) -> bytes:
+        with typed_errors(self._url, self._timeout):
+            for piece in self._pieces:
+                if self._deadline is not None and time.monotonic() > self._deadline:
+                    self._answer.close()
+                    raise httpx.ReadTimeout("total")
+                if piece:
+                    return piece
+        return b""
+
+    def drain(self) -> None:
+        """Read the end of the body, so that the connection can be used again.
+
+        It has mostly arrived already. A server that holds the connection open after its last word must
+        not hold the caller, and httpx cannot shorten a read that has begun: so the socket is shut down
+        under it.
+        """
+        stream = self._answer.extensions.get("network_stream")
+        connection = stream.get_extra_info("socket") if stream is not None else None
+        if connection is None:
+            self._answer.close()
+            return
+        call_off = watchdog.watch(DRAIN_SECONDS, lambda: connection.shutdown(socket.SHUT_RDWR))
+        try:
+            for _ in self._pieces:
+                pass
+        except httpx.HTTPError:
+            self._answer.close()
+        finally:
+            call_off()
+
+    def close(self) -> None:
+        self._answer.close()
+
+
+@lru_cache(maxsize=256)
+def _parse(url: str) -> httpx.URL:
+    return httpx.URL(url)
+
+
+def _limits(timeout: Timeout) -> dict[str, float | None]:
+    bounds = [seconds for seconds in (timeout.read, timeout.total) if seconds is not None]
+    read = min(bounds) if bounds else None
+    return {"connect": timeout.connect, "read": read, "write": read, "pool": timeout.connect}
+
+
+@contextmanager
+def typed_errors(url: str, timeout: Timeout) -> Iterator[None]:
+    """Turn httpx's errors into ours."""
+    try:
+        yield
+    except httpx.ConnectTimeout as error:
+        raise_timeout(error, f"No connection to {_parse(url).host}", timeout.connect)
+    except httpx.TimeoutException as error:
+        raise_timeout(error, f"No answer from {_parse(url).host}", _limits(timeout)["read"])
+    except httpx.DecodingError as error:
+        raise_undecodable(error)
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL):
+        raise_bad_url(url)
+    except httpx.LocalProtocolError:
+        # Its message may repeat a header's value, which may be the key.
+        raise ConfigurationError("A header of the request cannot be sent: look for odd characters") from None
+    except (httpx.ConnectError, httpx.ProxyError) as error:
+        raise_unreachable(error, url)
+    except httpx.HTTPError as error:
+        raise_broken(error)

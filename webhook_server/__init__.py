@@ -1,0 +1,1 @@
+"""Webhooks: events in, signed deliveries out. In the making; nothing to import yet."""
