@@ -55,7 +55,7 @@ class Timeout:
 DEFAULT_TIMEOUT = Timeout()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ServerSentEvent:
     """One event of a `text/event-stream` (WHATWG HTML, section 9.2)."""
 

@@ -46,12 +46,12 @@ class Driver:
 
     def _perform(self, action: Action) -> Any:
         match action:
+            case ReadSome(response):
+                return response.read_some()
             case Send(request, route, timeout):
                 return self._transport_of(route.profile).send(request, timeout)
             case Read(response, limit):
                 return response.read(limit)
-            case ReadSome(response):
-                return response.read_some()
             case Notify():
                 told = tell(action)
                 if inspect.isawaitable(told):
@@ -98,12 +98,12 @@ class AsyncDriver:
 
     async def _perform(self, action: Action) -> Any:
         match action:
+            case ReadSome(response):
+                return await response.read_some()
             case Send(request, route, timeout):
                 return await self._transport_of(route.profile).send(request, timeout)
             case Read(response, limit):
                 return await response.read(limit)
-            case ReadSome(response):
-                return await response.read_some()
             case Notify():
                 told = tell(action)
                 if inspect.isawaitable(told):

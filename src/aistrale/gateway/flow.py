@@ -327,9 +327,10 @@ def _decode(plan: Plan, codec: Codec, route: Route, response: Any, body: bytes) 
 def _stream(plan: Plan, codec: Codec, route: Route, response: Any) -> Flow:
     """Read events until the answer is over, handing chunks on as they come."""
     events, decoder = EventStreamDecoder(), codec.stream_decoder(route)
+    read = ReadSome(response)
     try:
         while not decoder.ended:
-            data = yield ReadSome(response)
+            data = yield read
             if not data:
                 break
             chunks, failure = _feed(events, decoder, data, response, route)

@@ -11,13 +11,13 @@ import os
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import NoReturn
 from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
-from aistrale.exceptions import NetworkError
 from aistrale.http import DEFAULT_TIMEOUT, HTTPRequest, Timeout
 from aistrale.transport.base import (
     DRAIN_SECONDS,
@@ -132,8 +132,10 @@ class AiohttpResponse:
         return b"".join(pieces)
 
     async def read_some(self) -> bytes:
-        with _typed_errors(self._url, self._timeout):
+        try:  # not `with _typed_errors`: this runs for every piece of a stream
             return await self._answer.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            _raise_typed(error, self._url, self._timeout)
 
     async def drain(self) -> None:
         """Read the end of the body, so that the connection can be used again, unless that takes too long."""
@@ -171,19 +173,22 @@ def _limits(timeout: Timeout) -> aiohttp.ClientTimeout:
 def _typed_errors(url: str, timeout: Timeout) -> Iterator[None]:
     try:
         yield
-    except aiohttp.ConnectionTimeoutError as error:
-        raise_timeout(error, f"No connection to {URL(url).host}", timeout.connect)
-    except TimeoutError as error:  # aiohttp's others derive from it, and the total limit raises it plainly
-        raise_timeout(error, f"No answer from {URL(url).host}", timeout.total or timeout.read)
-    except (aiohttp.InvalidURL, ValueError):
-        raise_bad_url(url)
-    except aiohttp.ClientConnectorError as error:
-        raise_unreachable(error, url)
-    except aiohttp.ClientPayloadError as error:
-        if isinstance(error.__cause__, ContentEncodingError):
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        _raise_typed(error, url, timeout)
+
+
+def _raise_typed(error: Exception, url: str, timeout: Timeout) -> NoReturn:
+    """Raise the error of ours that aiohttp's stands for."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            raise_timeout(error, f"No connection to {URL(url).host}", timeout.connect)
+        case TimeoutError():  # aiohttp's others derive from it, and the total limit raises it plainly
+            raise_timeout(error, f"No answer from {URL(url).host}", timeout.total or timeout.read)
+        case aiohttp.ClientConnectorError():
+            raise_unreachable(error, url)
+        case aiohttp.ClientPayloadError() if isinstance(error.__cause__, ContentEncodingError):
             raise_undecodable(error)
-        raise_broken(error)
-    except (aiohttp.ClientError, OSError) as error:
-        if isinstance(error, NetworkError):
-            raise
-        raise_broken(error)
+        case aiohttp.InvalidURL() | ValueError():
+            raise_bad_url(url)
+        case _:
+            raise_broken(error)

@@ -33,27 +33,30 @@ class EventStreamDecoder:
             buffer, held = _one_kind_of_line_end(buffer)
         else:
             held = b""
-        end = buffer.rfind(b"\n") + 1
-        self._buffer = buffer[end:] + held
-        events: list[ServerSentEvent] = []
-        if end:
-            for line in buffer[: end - 1].split(b"\n"):
-                self._take(line, events)
-        return events
+        end = buffer.rfind(b"\n")
+        if end < 0:
+            self._buffer = buffer + held
+            return []
+        self._buffer = buffer[end + 1 :] + held
+        return self._take(buffer[:end].split(b"\n"))
 
-    def _take(self, line: bytes, events: list[ServerSentEvent]) -> None:
-        if line.startswith(b"data:"):
-            start = 6 if line[5:6] == b" " else 5
-            self._data.append(line[start:].decode("utf-8", "replace"))
-        elif not line:
-            if self._data:
-                events.append(ServerSentEvent(self._event or "message", "\n".join(self._data)))
-                self._data = []
-            self._event = ""
-        elif line.startswith(b"event:"):
-            self._event = line[6:].removeprefix(b" ").decode("utf-8", "replace")
-        elif line == b"data":
-            self._data.append("")
+    def _take(self, lines: list[bytes]) -> list[ServerSentEvent]:
+        """The events that whole lines complete."""
+        events = []
+        for line in lines:
+            if not line:
+                if self._data:
+                    events.append(ServerSentEvent(self._event or "message", "\n".join(self._data)))
+                    self._data = []
+                self._event = ""
+            elif line.startswith(b"data:"):
+                start = 6 if line.startswith(b"data: ") else 5
+                self._data.append(line[start:].decode("utf-8", "replace"))
+            elif line.startswith(b"event:"):
+                self._event = line[6:].removeprefix(b" ").decode("utf-8", "replace")
+            elif line == b"data":
+                self._data.append("")
+        return events
 
 
 def _one_kind_of_line_end(buffer: bytes) -> tuple[bytes, bytes]:

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import NoReturn
 
 import httpx
 
@@ -159,13 +160,15 @@ class HTTPXResponse:
         return b"".join(pieces)
 
     def read_some(self) -> bytes:
-        with typed_errors(self._url, self._timeout):
+        try:  # not `with typed_errors`: this runs for every piece of a stream
             for piece in self._pieces:
                 if self._deadline is not None and time.monotonic() > self._deadline:
                     self._answer.close()
                     raise httpx.ReadTimeout("total")
                 if piece:
                     return piece
+        except httpx.HTTPError as error:
+            raise_typed(error, self._url, self._timeout)
         return b""
 
     def drain(self) -> None:
@@ -209,18 +212,25 @@ def typed_errors(url: str, timeout: Timeout) -> Iterator[None]:
     """Turn httpx's errors into ours."""
     try:
         yield
-    except httpx.ConnectTimeout as error:
-        raise_timeout(error, f"No connection to {_parse(url).host}", timeout.connect)
-    except httpx.TimeoutException as error:
-        raise_timeout(error, f"No answer from {_parse(url).host}", _limits(timeout)["read"])
-    except httpx.DecodingError as error:
-        raise_undecodable(error)
-    except (httpx.UnsupportedProtocol, httpx.InvalidURL):
-        raise_bad_url(url)
-    except httpx.LocalProtocolError:
-        # Its message may repeat a header's value, which may be the key.
-        raise ConfigurationError("A header of the request cannot be sent: look for odd characters") from None
-    except (httpx.ConnectError, httpx.ProxyError) as error:
-        raise_unreachable(error, url)
-    except httpx.HTTPError as error:
-        raise_broken(error)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise_typed(error, url, timeout)
+
+
+def raise_typed(error: httpx.HTTPError | httpx.InvalidURL, url: str, timeout: Timeout) -> NoReturn:
+    """Raise the error of ours that httpx's stands for."""
+    match error:
+        case httpx.ConnectTimeout():
+            raise_timeout(error, f"No connection to {_parse(url).host}", timeout.connect)
+        case httpx.TimeoutException():
+            raise_timeout(error, f"No answer from {_parse(url).host}", _limits(timeout)["read"])
+        case httpx.DecodingError():
+            raise_undecodable(error)
+        case httpx.UnsupportedProtocol() | httpx.InvalidURL():
+            raise_bad_url(url)
+        case httpx.LocalProtocolError():
+            # Its message may repeat a header's value, which may be the key.
+            raise ConfigurationError("A header of the request cannot be sent: look for odd characters") from None
+        case httpx.ConnectError() | httpx.ProxyError():
+            raise_unreachable(error, url)
+        case _:
+            raise_broken(error)
