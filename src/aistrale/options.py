@@ -111,23 +111,25 @@ class ClientOptions(RunOptions, total=False):
     surface: str | None
 
 
-_ROUTING = ("provider", "base_url", "api_key", "timeout", "max_retries", "cache")
-_AS_THEY_ARE = (
-    "model",
-    "temperature",
-    "top_p",
-    "top_k",
-    "max_tokens",
-    "stop",
-    "seed",
-    "n",
-    "frequency_penalty",
-    "presence_penalty",
-    "reasoning_effort",
-    "tool_choice",
-    "parallel_tool_calls",
-    "metadata",
-    "user",
+_ROUTING = frozenset(("provider", "base_url", "api_key", "timeout", "max_retries", "cache"))
+_AS_THEY_ARE = frozenset(
+    (
+        "model",
+        "temperature",
+        "top_p",
+        "top_k",
+        "max_tokens",
+        "stop",
+        "seed",
+        "n",
+        "frequency_penalty",
+        "presence_penalty",
+        "reasoning_effort",
+        "tool_choice",
+        "parallel_tool_calls",
+        "metadata",
+        "user",
+    )
 )
 _RUN_NAMES = frozenset(RunOptions.__annotations__)
 _EMBED_NAMES = frozenset(EmbedOptions.__annotations__)
@@ -140,7 +142,7 @@ def completion_request(prompt: Prompt, options: Mapping[str, Any], **call: Any) 
     Raises TypeError for an option there is not, and InvalidRequestError for a value none could take.
     """
     check_names(options, _RUN_NAMES)
-    fields = {name: value for name in _AS_THEY_ARE if (value := options.get(name)) is not None}
+    fields = {name: value for name, value in options.items() if name in _AS_THEY_ARE and value is not None}
     if options.get("tools") is not None:
         fields["tools"] = tuple(tool_of(tool) for tool in _listed(options, "tools")) or None
     if options.get("response_format") is not None:
@@ -170,7 +172,7 @@ def embedding_request(texts: str | Iterable[str], options: Mapping[str, Any], **
 
 def call_options(options: Mapping[str, Any], **call: Any) -> CallOptions:
     """How a call is made, out of its options."""
-    routing = {name: value for name in _ROUTING if (value := options.get(name)) is not None}
+    routing = {name: value for name, value in options.items() if name in _ROUTING and value is not None}
     if options.get("fallbacks") is not None:
         fallbacks = options["fallbacks"]
         routing["fallbacks"] = fallbacks if isinstance(fallbacks, str) else tuple(fallbacks)

@@ -13,11 +13,10 @@ import os
 import random
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from opentelemetry import metrics, trace
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
 from aistrale.contract import Call, CallbackHandler
@@ -45,11 +44,14 @@ _REQUEST_ATTRIBUTES = {
     "reasoning_effort": "gen_ai.request.reasoning.level",
     "user": "user.id",
 }
-_propagator = TraceContextTextMapPropagator()
+
+Attributes: TypeAlias = dict[str, AttributeValue]
 
 
 class TelemetryHandler(CallbackHandler):
     """Records each call as an inference span, with its attempts as events, and sends the trace context on.
+
+    The context goes as W3C `traceparent` and `tracestate` headers, never as baggage: that is the caller's own.
 
     tracer_provider, meter_provider: where to, instead of the application's global ones.
     capture_content: whether spans hold what was said and answered; None leaves that to CAPTURE_VARIABLE,
@@ -74,22 +76,25 @@ class TelemetryHandler(CallbackHandler):
 
     def on_start(self, call: Call) -> None:
         span = self._tracer.start_span(
-            f"{call.operation} {call.model}",
-            kind=trace.SpanKind.CLIENT,
-            attributes=dict(_start_attributes(call)),
+            f"{call.operation} {call.model}", kind=trace.SpanKind.CLIENT, attributes=_start_attributes(call)
         )
         call.state[self] = span
         context = span.get_span_context()
-        if not context.is_valid:
+        if context.is_valid:
+            call.trace_id = f"{context.trace_id:032x}"
+            call.headers["traceparent"] = f"00-{call.trace_id}-{context.span_id:016x}-{context.trace_flags:02x}"
+            if context.trace_state:
+                call.headers["tracestate"] = context.trace_state.to_header()
+        else:
             # Nothing records, but the call still has an id by which the upstream's records can be found.
-            context = trace.SpanContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1, is_remote=False)
-            span = trace.NonRecordingSpan(context)
-        call.trace_id = format(context.trace_id, "032x")
-        _propagator.inject(call.headers, trace.set_span_in_context(span))
-        if self._capture and isinstance(call.request, CompletionRequest):
-            call.state[self].set_attributes(dict(_input_content(call.request)))
+            call.trace_id = f"{random.getrandbits(128) or 1:032x}"
+            call.headers["traceparent"] = f"00-{call.trace_id}-{random.getrandbits(64) or 1:016x}-00"
+        if self._capture and span.is_recording() and isinstance(call.request, CompletionRequest):
+            span.set_attributes(dict(_input_content(call.request)))
 
     def on_attempt(self, call: Call, attempt: Attempt) -> None:
+        if attempt.error is None and len(call.attempts) == 1:
+            return  # the usual case: one attempt, which is the call, and the span says all of it
         span = call.state[self]
         if span.is_recording():
             span.add_event("aistrale.attempt", _attempt_attributes(attempt, len(call.attempts)))
@@ -97,7 +102,7 @@ class TelemetryHandler(CallbackHandler):
     def on_end(self, call: Call, result: Completion | Embedding) -> None:
         span = call.state[self]
         if span.is_recording():
-            span.set_attributes(dict(_result_attributes(call, result)))
+            span.set_attributes(_result_attributes(call, result))
             if self._capture and isinstance(result, Completion):
                 span.set_attribute("gen_ai.output.messages", _output_content(result))
             span.end()
@@ -108,9 +113,9 @@ class TelemetryHandler(CallbackHandler):
         kind = None if _is_cancelled(error) else _error_type(error)
         if span.is_recording():
             if call.partial is not None:
-                span.set_attributes(dict(_result_attributes(call, call.partial)))
-            else:
-                span.set_attributes(dict(_where(call)))
+                span.set_attributes(_result_attributes(call, call.partial))
+            elif len(call.attempts) > 1:
+                span.set_attributes(_where(call))
             if kind is None:
                 span.set_attribute("aistrale.cancelled", True)
             else:
@@ -129,49 +134,55 @@ def _error_type(error: BaseException) -> str:
     return (isinstance(error, APIError) and error.code) or type(error).__name__
 
 
-def _start_attributes(call: Call) -> Iterator[tuple[str, AttributeValue]]:
+def _start_attributes(call: Call) -> Attributes:
     request = call.request
-    yield "gen_ai.operation.name", call.operation
-    yield from _where(call)
-    yield "aistrale.surface", request.options.surface
-    if request.options.session_id:
-        yield "session.id", request.options.session_id
-    if request.options.conversation_id:
-        yield "gen_ai.conversation.id", request.options.conversation_id
+    options = request.options
+    attributes: Attributes = {
+        "gen_ai.operation.name": call.operation,
+        **_where(call),
+        "aistrale.surface": options.surface,
+    }
+    if options.session_id:
+        attributes["session.id"] = options.session_id
+    if options.conversation_id:
+        attributes["gen_ai.conversation.id"] = options.conversation_id
     if isinstance(request, CompletionRequest):
-        yield from _request_attributes(request, call.stream)
+        _add_request(attributes, request, call.stream)
+    return attributes
 
 
-def _where(call: Call) -> Iterator[tuple[str, AttributeValue]]:
-    """Where the call went: said at its start, and again at its end, as a fallback may have led it elsewhere."""
-    yield "gen_ai.provider.name", _provider_name(call.provider)
-    yield "gen_ai.request.model", call.model
-    address, port = _server(call.base_url)
-    if address:
-        yield "server.address", address
-        yield "server.port", port
+def _where(call: Call) -> Attributes:
+    """Where the call goes."""
+    return _place(call.provider, call.model, call.base_url)
 
 
-def _request_attributes(request: CompletionRequest, stream: bool) -> Iterator[tuple[str, AttributeValue]]:
+@lru_cache(maxsize=256)
+def _place(provider: str, model: str, base_url: str) -> Attributes:
+    parts = urlsplit(base_url)
+    attributes: Attributes = {"gen_ai.provider.name": _provider_name(provider), "gen_ai.request.model": model}
+    if parts.hostname:
+        attributes["server.address"] = parts.hostname
+        attributes["server.port"] = parts.port or (443 if parts.scheme == "https" else 80)
+    return attributes
+
+
+def _add_request(attributes: Attributes, request: CompletionRequest, stream: bool) -> None:
     for field, name in _REQUEST_ATTRIBUTES.items():
         if (value := getattr(request, field)) is not None:
-            yield name, value
+            attributes[name] = value
     if stream:
-        yield "gen_ai.request.stream", True
+        attributes["gen_ai.request.stream"] = True
     if request.stop:
-        yield (
-            "gen_ai.request.stop_sequences",
-            [request.stop] if isinstance(request.stop, str) else request.stop,
-        )
+        attributes["gen_ai.request.stop_sequences"] = [request.stop] if isinstance(request.stop, str) else request.stop
     if request.response_format is not None:
-        yield "gen_ai.output.type", "text" if request.response_format["type"] == "text" else "json"
-    for key, value in (request.metadata or {}).items():
-        if isinstance(value, str | bool | int | float):
-            yield f"aistrale.metadata.{key}", value
+        attributes["gen_ai.output.type"] = "text" if request.response_format["type"] == "text" else "json"
+    for key, entry in (request.metadata or {}).items():
+        if isinstance(entry, str | bool | int | float):
+            attributes[f"aistrale.metadata.{key}"] = entry
 
 
-def _attempt_attributes(attempt: Attempt, number: int) -> dict[str, AttributeValue]:
-    attributes: dict[str, AttributeValue] = {
+def _attempt_attributes(attempt: Attempt, number: int) -> Attributes:
+    attributes: Attributes = {
         "aistrale.attempt.number": number,
         "aistrale.attempt.seconds": attempt.seconds,
         "gen_ai.provider.name": _provider_name(attempt.provider),
@@ -184,40 +195,33 @@ def _attempt_attributes(attempt: Attempt, number: int) -> dict[str, AttributeVal
     return attributes
 
 
-def _result_attributes(call: Call, result: Completion | Embedding) -> Iterator[tuple[str, AttributeValue]]:
-    yield from _where(call)
-    yield "gen_ai.response.model", result.model
+def _result_attributes(call: Call, result: Completion | Embedding) -> Attributes:
+    attributes: Attributes = dict(_where(call)) if len(call.attempts) > 1 else {}  # a fallback led it elsewhere
+    attributes["gen_ai.response.model"] = result.model
     if isinstance(result, Completion):
         if result.id:
-            yield "gen_ai.response.id", result.id
-        yield "gen_ai.response.finish_reasons", [choice.finish_reason or "none" for choice in result.choices]
+            attributes["gen_ai.response.id"] = result.id
+        attributes["gen_ai.response.finish_reasons"] = [choice.finish_reason or "none" for choice in result.choices]
         if result.time_to_first_token is not None:
-            yield "gen_ai.response.time_to_first_chunk", result.time_to_first_token
-        if result.cached:
-            yield "aistrale.cached", True
-            yield "gen_ai.usage.cost", 0.0
-            return  # its tokens were used, and are counted, by the call that filled the cache
+            attributes["gen_ai.response.time_to_first_chunk"] = result.time_to_first_token
+        if result.cached:  # its tokens were used, and are counted, by the call that filled the cache
+            return {**attributes, "aistrale.cached": True, "gen_ai.usage.cost": 0.0}
     if result.usage is not None:
-        yield from _usage_attributes(result.usage)
+        _add_usage(attributes, result.usage)
     if result.cost is not None:
-        yield "gen_ai.usage.cost", float(result.cost)
+        attributes["gen_ai.usage.cost"] = float(result.cost)
+    return attributes
 
 
-def _usage_attributes(usage: Usage) -> Iterator[tuple[str, AttributeValue]]:
-    yield "gen_ai.usage.input_tokens", usage.input_tokens
-    yield "gen_ai.usage.output_tokens", usage.output_tokens
+def _add_usage(attributes: Attributes, usage: Usage) -> None:
+    attributes["gen_ai.usage.input_tokens"] = usage.input_tokens
+    attributes["gen_ai.usage.output_tokens"] = usage.output_tokens
     if usage.cache_read_tokens:
-        yield "gen_ai.usage.cache_read.input_tokens", usage.cache_read_tokens
+        attributes["gen_ai.usage.cache_read.input_tokens"] = usage.cache_read_tokens
     if usage.cache_write_tokens:
-        yield "gen_ai.usage.cache_write.input_tokens", usage.cache_write_tokens
+        attributes["gen_ai.usage.cache_write.input_tokens"] = usage.cache_write_tokens
     if usage.reasoning_tokens:
-        yield "gen_ai.usage.reasoning.output_tokens", usage.reasoning_tokens
-
-
-@lru_cache(maxsize=256)
-def _server(base_url: str) -> tuple[str | None, int]:
-    parts = urlsplit(base_url)
-    return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+        attributes["gen_ai.usage.reasoning.output_tokens"] = usage.reasoning_tokens
 
 
 @lru_cache(maxsize=256)
@@ -306,7 +310,7 @@ class _Metrics:
         self._duration.record(sum(attempt.seconds for attempt in call.attempts), labels)
 
 
-def _labels(call: Call) -> dict[str, AttributeValue]:
+def _labels(call: Call) -> Attributes:
     return {
         "gen_ai.operation.name": call.operation,
         "gen_ai.provider.name": _provider_name(call.provider),

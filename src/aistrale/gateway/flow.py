@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeAlias
-from uuid import uuid4
 
 from aistrale.contract import Call, CallbackHandler
 from aistrale.exceptions import (
@@ -132,7 +132,7 @@ class Plan:
     max_retries: int | None = None
     cache: Cache | None = None
     output_type: Any = None
-    idempotency_key: str = field(default_factory=lambda: str(uuid4()))
+    idempotency_key: str | None = None
     started_handlers: list[CallbackHandler] = field(default_factory=list)
 
 
@@ -248,6 +248,7 @@ def _attempt(plan: Plan, route: Route) -> Flow:
         request = _encoded(plan, codec, route, stream=call.stream)
         request.headers.update(call.headers)
         if route.profile.idempotency_header:  # one for all attempts: a retry is not billed twice
+            plan.idempotency_key = plan.idempotency_key or f"aistrale-{random.getrandbits(128):032x}"
             request.headers[route.profile.idempotency_header] = plan.idempotency_key
         result = yield from _exchange(plan, codec, route, request)
     except AistraleError as error:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
 from functools import lru_cache
 from typing import NoReturn
 from weakref import WeakKeyDictionary
@@ -52,18 +51,20 @@ class AiohttpTransport:
         if pool is None or pool.closed:
             pool = self._pools[loop] = _Pool()
             await pool.close_with_loop()
-        with _typed_errors(request.url, timeout):
-            url = _parse(request.url)
+        try:
+            url, origin = _parse(request.url)
             answer = await pool.session.request(
                 request.method,
                 url,
                 headers=request.headers,
                 data=request.body,
                 allow_redirects=False,
-                proxy=pool.proxy_of(url),
-                ssl=ssl_context() if url.scheme == "https" else True,
+                proxy=pool.proxy_of(origin),
+                ssl=ssl_context() if origin.startswith("https") else True,
                 timeout=_limits(timeout),
             )
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            _raise_typed(error, request.url, timeout)
         return AiohttpResponse(answer, request.url, timeout)
 
     async def aclose(self) -> None:
@@ -82,7 +83,7 @@ class _Pool:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "gzip, deflate"},
         )
-        self._proxies: dict[URL, str | None] = {}
+        self._proxies: dict[str, str | None] = {}
         self._end = self._wait_for_end()
         self._pid = os.getpid()
 
@@ -90,10 +91,9 @@ class _Pool:
     def closed(self) -> bool:
         return self.session.closed or self._pid != os.getpid()
 
-    def proxy_of(self, url: URL) -> str | None:
-        origin = url.origin()
+    def proxy_of(self, origin: str) -> str | None:
         if origin not in self._proxies:
-            self._proxies[origin] = proxy_for(str(origin))
+            self._proxies[origin] = proxy_for(origin)
         return self._proxies[origin]
 
     async def close_with_loop(self) -> None:
@@ -120,8 +120,10 @@ class AiohttpResponse:
 
     async def read(self, limit: int | None = None) -> bytes:
         if limit is None:
-            with _typed_errors(self._url, self._timeout):
+            try:
                 return await self._answer.read()
+            except (aiohttp.ClientError, OSError) as error:
+                _raise_typed(error, self._url, self._timeout)
         pieces, size = [], 0
         while piece := await self.read_some():
             pieces.append(piece)
@@ -132,7 +134,7 @@ class AiohttpResponse:
         return b"".join(pieces)
 
     async def read_some(self) -> bytes:
-        try:  # not `with _typed_errors`: this runs for every piece of a stream
+        try:
             return await self._answer.content.readany()
         except (aiohttp.ClientError, OSError) as error:
             _raise_typed(error, self._url, self._timeout)
@@ -155,11 +157,12 @@ class AiohttpResponse:
 
 
 @lru_cache(maxsize=256)
-def _parse(url: str) -> URL:
+def _parse(url: str) -> tuple[URL, str]:
+    """A URL, and its scheme, host and port as text."""
     parsed = URL(url, encoded=True)
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise aiohttp.InvalidURL(url)
-    return parsed
+    return parsed, str(parsed.origin())
 
 
 @lru_cache(maxsize=64)
@@ -167,14 +170,6 @@ def _limits(timeout: Timeout) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(
         total=timeout.total, connect=None, sock_connect=timeout.connect, sock_read=timeout.read
     )
-
-
-@contextmanager
-def _typed_errors(url: str, timeout: Timeout) -> Iterator[None]:
-    try:
-        yield
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        _raise_typed(error, url, timeout)
 
 
 def _raise_typed(error: Exception, url: str, timeout: Timeout) -> NoReturn:
