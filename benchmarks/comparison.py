@@ -1,6 +1,6 @@
 """Contenders against each other: the same work in rounds, one block each a round, one at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -10,6 +10,7 @@ from benchmarks.worker import Block, ContenderFailedError, Job, Worker
 
 Answer = TypeVar("Answer")
 Figure = Callable[[Block], float]
+Round = Mapping[Job, Block]
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Comparison:
     """Rounds with one block of each job, and what is to be said about the jobs."""
 
     jobs: Sequence[Job]
-    rounds: Sequence[dict[Job, Block]]
+    rounds: Sequence[Round]
     remarks: Sequence[str]
 
     def spread(self, job: Job, figure: Figure) -> Spread:
@@ -25,9 +26,14 @@ class Comparison:
 
     def ratio(self, job: Job, reference: Job, figure: Figure) -> Spread | None:
         """The ratios within each round; None if either job was not measured."""
-        if job not in self.jobs or reference not in self.jobs:
+        return self.within_rounds(lambda blocks: figure(blocks[job]) / figure(blocks[reference]))
+
+    def within_rounds(self, figure: Callable[[Round], float]) -> Spread | None:
+        """A figure of each round's blocks; None if it asks for a job that was not measured."""
+        try:
+            return Spread.of(figure(blocks) for blocks in self.rounds)
+        except KeyError:
             return None
-        return Spread.of(figure(blocks[job]) / figure(blocks[reference]) for blocks in self.rounds)
 
 
 class Field:

@@ -146,19 +146,22 @@ async def openai_async(base_url: str) -> AsyncIterator[Ready[AsyncCall]]:
 # langchain-openai.
 
 
-@contextmanager
-def langchain_run(base_url: str) -> Iterator[Ready[Call]]:
+def _chat_openai(base_url: str) -> Any:
     from langchain_openai import ChatOpenAI
 
-    model: Any = ChatOpenAI(model=MODEL, base_url=base_url, api_key=KEY)
+    options: Any = {"model": MODEL, "base_url": base_url, "api_key": KEY}
+    return ChatOpenAI(**options)
+
+
+@contextmanager
+def langchain_run(base_url: str) -> Iterator[Ready[Call]]:
+    model = _chat_openai(base_url)
     yield Ready(lambda: len(model.invoke(PROMPT).content))
 
 
 @contextmanager
 def langchain_stream(base_url: str) -> Iterator[Ready[Call]]:
-    from langchain_openai import ChatOpenAI
-
-    model: Any = ChatOpenAI(model=MODEL, base_url=base_url, api_key=KEY)
+    model = _chat_openai(base_url)
     yield Ready(lambda: sum(len(chunk.content) for chunk in model.stream(PROMPT)))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks import contenders, startup
-from benchmarks.comparison import compare, field
+from benchmarks.comparison import Round, compare, field
 from benchmarks.report import Findings, Spread, findings
 from benchmarks.worker import Block, Job
 
@@ -30,7 +30,7 @@ Only = Collection[str]
 class Plan:
     """How much to measure: counts of rounds, calls and imports, and about how long a block of calls lasts."""
 
-    rounds: int = 12
+    rounds: int = 10
     block_seconds: float = 0.2
     async_rounds: int = 3
     async_block_seconds: float = 1.5
@@ -87,9 +87,16 @@ def concurrency(plan: Plan, only: Only, base_url: str) -> Findings:
     figures = {
         "async": played.ratio(us, replace(us, contender="openai"), _rate),
         "more in flight": played.ratio(replace(us, in_flight=many), us, _rate),
+        "more beside aiohttp": played.within_rounds(lambda blocks: _kept(blocks, US) / _kept(blocks, "aiohttp")),
     }
     head = ("async", "calls/s", "CPU ms a call", "x openai", f"x itself at {few}")
     return findings(head, rows, played.remarks, figures)
+
+
+def _kept(blocks: Round, contender: str) -> float:
+    """What part of its throughput a contender keeps when more are in flight."""
+    few, many = (_rate(blocks[Job("async", contender, width)]) for width in IN_FLIGHT)
+    return many / few
 
 
 def memory(plan: Plan, only: Only, base_url: str) -> Findings:

@@ -10,11 +10,13 @@ Importing this package does nothing but note where things are (PEP 562): each na
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from aistrale.version import __version__
 
+TYPE_CHECKING = False  # as type checkers know it; importing it would cost more than all the rest of this file
 if TYPE_CHECKING:
+    from typing import Any
+
     from aistrale.client import AsyncClient as AsyncClient
     from aistrale.client import Client as Client
     from aistrale.contract import Call as Call
