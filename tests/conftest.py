@@ -8,6 +8,8 @@ import pytest
 
 NO_SKIPS = "AISTRALE_NO_SKIPS"
 
+pytest_plugins = ["upstream", "callers"]
+
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:

@@ -49,8 +49,8 @@ class Client:
         An item that fails is its AistraleError in the list. `progress` is called with the numbers of items
         done and in all, or True for a tqdm bar.
         """
-        self.core.completion("check", options)  # an option that is wrong is wrong for all: say so at once
-        return run_batch(lambda prompt: self.run(prompt, **options), prompts, concurrency, progress)
+        every = self.core.check(options)
+        return run_batch(lambda prompt: self.run(prompt, **every), prompts, concurrency, progress)
 
     def session(self, id: str | None = None, *, system: str | None = None, **options: Unpack[RunOptions]) -> Session:
         """A conversation that remembers what was said. `options` are its calls' defaults."""
@@ -106,8 +106,8 @@ class AsyncClient:
         **options: Unpack[RunOptions],
     ) -> list[BatchResult]:
         """Ask many prompts, `concurrency` at a time, and return their results in order, as Client.run_batch."""
-        self.core.completion("check", options)
-        return await run_batch_async(lambda prompt: self.run(prompt, **options), prompts, concurrency, progress)
+        every = self.core.check(options)
+        return await run_batch_async(lambda prompt: self.run(prompt, **every), prompts, concurrency, progress)
 
     def session(
         self, id: str | None = None, *, system: str | None = None, **options: Unpack[RunOptions]

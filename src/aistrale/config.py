@@ -23,13 +23,17 @@ from aistrale.exceptions import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One thing that can be configured: its type, its environment variable, and whether a project may set it."""
+    """One thing that can be configured: its type, its environment variable, and whether a project may set it.
+
+    A number must be at least `minimum`.
+    """
 
     name: str
     kind: type
     variable: str | None = None
     default: Any = None
     project: bool = True
+    minimum: float | None = None
 
 
 SETTINGS = {
@@ -40,8 +44,8 @@ SETTINGS = {
         Setting("base_url", str, project=False),
         Setting("provider", str, "AISTRALE_PROVIDER"),
         Setting("model", str, "AISTRALE_MODEL"),
-        Setting("timeout", float, "AISTRALE_TIMEOUT"),
-        Setting("max_retries", int, "AISTRALE_MAX_RETRIES", 2),
+        Setting("timeout", float, "AISTRALE_TIMEOUT", minimum=0.001),
+        Setting("max_retries", int, "AISTRALE_MAX_RETRIES", 2, minimum=0),
         Setting("fallbacks", list),
         Setting("telemetry", bool, "AISTRALE_TELEMETRY", True),
         Setting("capture_content", bool, project=False),
@@ -86,7 +90,7 @@ class Config:
                     f"Unknown setting {name!r} ({origin}); known are {', '.join(sorted(SETTINGS))}"
                 )
             if origin != "argument":  # what is passed in code is checked where it is used
-                _check(setting, value, origin)
+                _check(setting, value, f"{origin}: {name}")
             self._values[name] = Value(value, origin)
 
 
@@ -122,8 +126,10 @@ def _project_file() -> tuple[Path, Mapping[str, Any]] | None:
         if own.is_file():
             return own, _read(own)
         shared = folder / "pyproject.toml"
-        if shared.is_file() and b"tool.aistrale" in shared.read_bytes():
+        if shared.is_file() and b"aistrale" in shared.read_bytes():
             table = _read(shared).get("tool", {}).get("aistrale")
+            if table is not None and not isinstance(table, dict):
+                raise ConfigurationError(f"{shared}: tool.aistrale must be a table")
             if table is not None:
                 return shared, table
     return None
@@ -152,17 +158,28 @@ _WORDS = {
 
 def _from_text(setting: Setting, text: str) -> Any:
     try:
-        if setting.kind is bool:
-            return _WORDS[text.lower()]
-        return setting.kind(text)
+        value = _WORDS[text.lower()] if setting.kind is bool else setting.kind(text)
     except (KeyError, ValueError):
-        kind = "on or off" if setting.kind is bool else "a number"
-        raise ConfigurationError(f"{setting.variable} must be {kind}, not {text!r}") from None
+        value = text
+    _check(setting, value, str(setting.variable))
+    return value
 
 
-def _check(setting: Setting, value: Any, origin: str) -> None:
+def _check(setting: Setting, value: Any, where: str) -> None:
     kind = (int, float) if setting.kind is float else setting.kind
-    if not isinstance(value, kind) or (isinstance(value, bool) and setting.kind is not bool):
-        raise ConfigurationError(
-            f"{setting.name} must be a {setting.kind.__name__}, not {type(value).__name__} ({origin})"
-        )
+    fine = isinstance(value, kind) and (setting.kind is bool or not isinstance(value, bool))
+    if fine and setting.kind is list:
+        fine = all(isinstance(entry, str) for entry in value)
+    if fine and setting.minimum is not None:
+        fine = value >= setting.minimum
+    if not fine:
+        raise ConfigurationError(f"{where} must be {_WANTED[setting.kind]}, not {value!r}")
+
+
+_WANTED = {
+    str: "a text",
+    bool: "on or off (in a file: true or false)",
+    int: "a whole number from 0 on",
+    float: "a positive number of seconds",
+    list: "a list of model names",
+}

@@ -10,9 +10,10 @@ from uuid import uuid4
 
 from aistrale.contract import Call, CallbackHandler
 from aistrale.core import Core
+from aistrale.exceptions import InvalidRequestError
 from aistrale.gateway.stream import AsyncCompletionStream, CompletionStream
 from aistrale.models import Completion, CompletionRequest, Embedding, Message, Prompt, Usage
-from aistrale.options import RunOptions, completion_request
+from aistrale.options import RunOptions, given
 
 
 class Conversation:
@@ -30,18 +31,19 @@ class Conversation:
         self.cost = Decimal(0)
         self.unpriced = 0
         self._is_named = id is not None
-        self._core, self._options = core, options
+        self._core, self._options = core, given(options)
 
     def _ask(self, prompt: Prompt, options: Mapping[str, Any]) -> tuple[CompletionRequest, list[CallbackHandler]]:
         said = Message.list_of(prompt)
-        completion_request(said, {})  # an empty turn is refused although the history is not empty
+        if not said or (isinstance(prompt, str) and not prompt.strip()):
+            raise InvalidRequestError("The prompt is empty: pass a text or at least one message")
         request, callbacks = self._core.completion(
             [*self.messages, *said],
-            {**self._options, **options},
+            {**self._options, **given(options)},
             session_id=self.id,
             conversation_id=self.id if self._is_named else None,
         )
-        return request, [_Recorder(self, said), *callbacks]
+        return request, [_Recorder(self, said), *(self._options.get("callbacks") or ()), *callbacks]
 
     def _add(self, said: list[Message], completion: Completion) -> None:
         self.messages += [*said, completion.message]

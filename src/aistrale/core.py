@@ -10,12 +10,9 @@ from aistrale.contract import CallbackHandler
 from aistrale.gateway.breaker import CircuitBreaker
 from aistrale.gateway.gateway import Gateway
 from aistrale.models import CompletionRequest, EmbeddingRequest, Prompt
-from aistrale.options import call_options, completion_request, embedding_request, split_client_options
+from aistrale.options import call_options, completion_request, embedding_request, given, split_client_options
 
 _SETTINGS = (
-    "model",
-    "provider",
-    "base_url",
     "api_url",
     "timeout",
     "max_retries",
@@ -23,7 +20,12 @@ _SETTINGS = (
     "telemetry",
     "capture_content",
 )
-_OF_CALLS = frozenset((*_SETTINGS, "api_key", "cache", "callbacks", "extra_headers"))
+_OF_CALLS = frozenset(
+    (
+        *("model", "provider", "base_url", "api_key", "timeout", "max_retries", "fallbacks"),
+        *("cache", "callbacks", "extra_headers"),
+    )
+)
 
 
 class Core:
@@ -53,9 +55,15 @@ class Core:
         self, prompt: Prompt, options: Mapping[str, Any], **call: Any
     ) -> tuple[CompletionRequest, Iterable[CallbackHandler]]:
         """The request for a prompt, and who watches it."""
-        merged = {**self._defaults, **options} if self._defaults else options
+        merged = {**self._defaults, **given(options)} if self._defaults else options
         request = completion_request(prompt, self._with_headers(merged), surface=self.surface, **call)
         return request, options.get("callbacks") or ()
+
+    def check(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of many calls, found right once for all: what is wrong with them is not each call's own fault."""
+        every = given(options)
+        self.gateway.check(self.completion("check", every)[0])
+        return every
 
     def embedding(
         self, texts: str | Iterable[str], options: Mapping[str, Any]

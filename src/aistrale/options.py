@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from aistrale.contract import CallbackHandler
@@ -157,6 +157,19 @@ def completion_request(prompt: Prompt, options: Mapping[str, Any], **call: Any) 
     )
 
 
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, fit to be used for several calls: None means not given, iterators are read.
+
+    Raises TypeError for an option there is not.
+    """
+    check_names(options)
+    return {
+        name: list(value) if isinstance(value, Iterator) else value
+        for name, value in options.items()
+        if value is not None
+    }
+
+
 def embedding_request(texts: str | Iterable[str], options: Mapping[str, Any], **call: Any) -> EmbeddingRequest:
     """The request that texts and options make."""
     check_names(options, _EMBED_NAMES)
@@ -190,8 +203,7 @@ def check_names(options: Mapping[str, Any], known: frozenset[str] = _CLIENT_NAME
 
 def split_client_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """A client's options apart: those of its calls, and those of the client itself."""
-    check_names(options)
-    calls = {name: value for name, value in options.items() if name in _RUN_NAMES and value is not None}
+    calls = {name: value for name, value in given(options).items() if name in _RUN_NAMES}
     return calls, {name: value for name, value in options.items() if name not in _RUN_NAMES}
 
 

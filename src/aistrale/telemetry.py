@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import random
+import time
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -20,8 +21,8 @@ from opentelemetry import metrics, trace
 from opentelemetry.util.types import AttributeValue
 
 from aistrale.contract import Call, CallbackHandler
-from aistrale.exceptions import APIError
-from aistrale.models import Attempt, Completion, CompletionRequest, Embedding, Message, Usage
+from aistrale.exceptions import APIError, OutputError
+from aistrale.models import Attempt, Completion, CompletionRequest, Embedding, Message, ToolCall, Usage
 from aistrale.providers import find_profile
 from aistrale.version import __version__
 
@@ -78,7 +79,7 @@ class TelemetryHandler(CallbackHandler):
         span = self._tracer.start_span(
             f"{call.operation} {call.model}", kind=trace.SpanKind.CLIENT, attributes=_start_attributes(call)
         )
-        call.state[self] = span
+        call.state[self] = (span, _where(call))
         context = span.get_span_context()
         if context.is_valid:
             call.trace_id = f"{context.trace_id:032x}"
@@ -95,32 +96,37 @@ class TelemetryHandler(CallbackHandler):
     def on_attempt(self, call: Call, attempt: Attempt) -> None:
         if attempt.error is None and len(call.attempts) == 1:
             return  # the usual case: one attempt, which is the call, and the span says all of it
-        span = call.state[self]
+        span, _ = call.state[self]
         if span.is_recording():
             span.add_event("aistrale.attempt", _attempt_attributes(attempt, len(call.attempts)))
 
     def on_end(self, call: Call, result: Completion | Embedding) -> None:
-        span = call.state[self]
+        span, start = call.state[self]
         if span.is_recording():
-            span.set_attributes(_result_attributes(call, result))
+            span.set_attributes(_result_attributes(result))
+            if _where(call) is not start:  # a fallback led it elsewhere
+                span.set_attributes(_where(call))
             if self._capture and isinstance(result, Completion):
                 span.set_attribute("gen_ai.output.messages", _output_content(result))
             span.end()
         self._metrics.record(call, result.latency, result.usage, result)
 
     def on_error(self, call: Call, error: BaseException) -> None:
-        span = call.state[self]
+        span, start = call.state[self]
         kind = None if _is_cancelled(error) else _error_type(error)
         if span.is_recording():
             if call.partial is not None:
-                span.set_attributes(_result_attributes(call, call.partial))
-            elif len(call.attempts) > 1:
+                span.set_attributes(_result_attributes(call.partial))
+                if self._capture:
+                    span.set_attribute("gen_ai.output.messages", _output_content(call.partial))
+            if _where(call) is not start:
                 span.set_attributes(_where(call))
             if kind is None:
                 span.set_attribute("aistrale.cancelled", True)
             else:
                 span.set_attribute("error.type", kind)
-                span.set_status(trace.Status(trace.StatusCode.ERROR, str(error)))
+                # A provider's message may quote the prompt.
+                span.set_status(trace.StatusCode.ERROR, str(error) if self._capture else None)
             span.end()
         self._metrics.record_failure(call, kind)
 
@@ -152,7 +158,7 @@ def _start_attributes(call: Call) -> Attributes:
 
 
 def _where(call: Call) -> Attributes:
-    """Where the call goes."""
+    """Where the call goes; the same object for the same place."""
     return _place(call.provider, call.model, call.base_url)
 
 
@@ -195,13 +201,13 @@ def _attempt_attributes(attempt: Attempt, number: int) -> Attributes:
     return attributes
 
 
-def _result_attributes(call: Call, result: Completion | Embedding) -> Attributes:
-    attributes: Attributes = dict(_where(call)) if len(call.attempts) > 1 else {}  # a fallback led it elsewhere
-    attributes["gen_ai.response.model"] = result.model
+def _result_attributes(result: Completion | Embedding) -> Attributes:
+    attributes: Attributes = {"gen_ai.response.model": result.model}
     if isinstance(result, Completion):
         if result.id:
             attributes["gen_ai.response.id"] = result.id
-        attributes["gen_ai.response.finish_reasons"] = [choice.finish_reason or "none" for choice in result.choices]
+        if reasons := [choice.finish_reason for choice in result.choices if choice.finish_reason]:
+            attributes["gen_ai.response.finish_reasons"] = reasons
         if result.time_to_first_token is not None:
             attributes["gen_ai.response.time_to_first_chunk"] = result.time_to_first_token
         if result.cached:  # its tokens were used, and are counted, by the call that filled the cache
@@ -265,10 +271,17 @@ def _parts(message: Message) -> list[dict[str, Any]]:
     elif message.content:
         parts.append({"type": "text", "content": message.content})
     parts += [
-        {"type": "tool_call", "id": call.id, "name": call.name, "arguments": call.arguments}
+        {"type": "tool_call", "id": call.id, "name": call.name, "arguments": _arguments(call)}
         for call in message.tool_calls
     ]
     return parts
+
+
+def _arguments(call: ToolCall) -> Any:
+    try:
+        return call.args
+    except OutputError:
+        return call.arguments
 
 
 # Metrics
@@ -307,7 +320,7 @@ class _Metrics:
 
     def record_failure(self, call: Call, kind: str | None) -> None:
         labels = _labels(call) if kind is None else {**_labels(call), "error.type": kind}
-        self._duration.record(sum(attempt.seconds for attempt in call.attempts), labels)
+        self._duration.record(time.perf_counter() - call.started, labels)
 
 
 def _labels(call: Call) -> Attributes:

@@ -37,9 +37,8 @@ def run(
     prompt: Prompt, model: Model = None, provider: Provider = None, stream: Streaming = True, quiet: Quiet = False
 ) -> None:
     """Ask a model, and print its answer."""
-    client = aistrale.Client(surface="cli")
     try:
-        answer = client.stream(prompt, model=model, provider=provider)
+        answer = aistrale.Client(surface="cli").stream(prompt, model=model, provider=provider)
         for chunk in answer:
             if stream and chunk.text:
                 sys.stdout.write(chunk.text)

@@ -7,10 +7,11 @@ import inspect
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from aistrale.exceptions import AistraleError, ConfigurationError
-from aistrale.gateway.flow import Action, Close, Drain, Emit, Flow, Notify, Read, ReadSome, Send, Wait
+from aistrale.exceptions import AistraleError
+from aistrale.gateway.flow import Action, Close, Drain, Emit, Flow, Left, Notify, Read, ReadSome, Send, Wait
 from aistrale.models import Chunk
 from aistrale.providers import Profile
 from aistrale.transport.base import AsyncTransport, Transport
@@ -53,14 +54,7 @@ class Driver:
             case Read(response, limit):
                 return response.read(limit)
             case Notify():
-                told = tell(action)
-                if inspect.isawaitable(told):
-                    if inspect.iscoroutine(told):
-                        told.close()
-                    raise ConfigurationError(
-                        f"{type(action.handler).__name__}.{action.event} is async and cannot watch a sync call: "
-                        "use run_async or stream_async, or give a handler with plain methods"
-                    )
+                tell(action)
             case Drain(response):
                 response.drain()
             case Close(response):
@@ -115,6 +109,20 @@ class AsyncDriver:
             case Wait(seconds):
                 await asyncio.sleep(seconds)
         return None
+
+    def abandon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End the flow where nothing can be awaited: handlers hear of it now, `loop` closes what is open."""
+        with suppress(Left, StopIteration, RuntimeError):  # RuntimeError: the loop is closed, and its sockets with it
+            action = self._flow.throw(Left())
+            while True:
+                match action:
+                    case Notify():
+                        told = tell(action)
+                        if inspect.iscoroutine(told):
+                            loop.call_soon_threadsafe(loop.create_task, tell_async(action, told))
+                    case Close(response):
+                        loop.call_soon_threadsafe(response.abandon)
+                action = self._flow.send(None)
 
 
 def tell(action: Notify) -> Any:

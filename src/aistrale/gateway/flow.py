@@ -45,6 +45,14 @@ ERROR_BODY_LIMIT = 1024 * 1024
 Result: TypeAlias = Completion | Embedding
 
 
+class Left(BaseException):
+    """Thrown into a flow whose caller has left its stream. Handlers are told of it as GeneratorExit.
+
+    Not that itself: `yield from` would close the flow's inner generators with it, and they could not
+    yield the actions that close what is open.
+    """
+
+
 # What a driver is asked to do
 
 
@@ -142,6 +150,8 @@ Flow: TypeAlias = Generator[Action, Any, Any]
 def flow(plan: Plan) -> Flow:
     """One call from start to end; returns its Completion or Embedding."""
     call = plan.call
+    call.started = time.perf_counter()
+    _arrive(call, plan.routes[0])
     try:
         for handler in plan.handlers:
             yield Notify(handler, "on_start", (call,))
@@ -152,12 +162,23 @@ def flow(plan: Plan) -> Flow:
         if isinstance(error, AistraleError):
             error.attempts = tuple(call.attempts)
             logger.debug("%s %s failed: %s", call.provider, call.operation, type(error).__name__)
-        for handler in plan.started_handlers:
-            yield Notify(handler, "on_error", (call, error))
+        shown = GeneratorExit() if isinstance(error, Left) else error
+        yield from _tell_all(plan, "on_error", call, shown)
         raise
-    for handler in plan.started_handlers:
-        yield Notify(handler, "on_end", (call, result))
+    yield from _tell_all(plan, "on_end", call, result)
     return result
+
+
+def _tell_all(plan: Plan, event: str, *arguments: Any) -> Flow:
+    """Tell every handler that heard of the start, also where the call is cancelled while one of them is told."""
+    cancelled: BaseException | None = None
+    for handler in plan.started_handlers:
+        try:
+            yield Notify(handler, event, arguments)
+        except BaseException as error:  # noqa: BLE001 - raised below
+            cancelled = cancelled or error
+    if cancelled is not None:
+        raise cancelled
 
 
 def _finish(result: Result, plan: Plan) -> None:
@@ -397,6 +418,5 @@ def _partial(plan: Plan, codec: Codec, route: Route, decoder: StreamDecoder) -> 
         partial: Completion = plan.decode(codec, decoder.body(), route)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError):
         return None
-    partial.provider = route.provider
-    partial.output_type = plan.output_type
+    _finish(partial, plan)
     return partial

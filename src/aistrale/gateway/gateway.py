@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from aistrale.config import Config
@@ -66,13 +67,13 @@ class Gateway:
     # The contract
 
     def complete(self, request: CompletionRequest, callbacks: Handlers = ()) -> Completion:
-        driver = Driver(flow(self._completion(request, callbacks, stream=False)), self._transport_of)
+        driver = self._driver(self._completion(request, callbacks, stream=False))
         driver.run()
         result: Completion = driver.result
         return result
 
     def stream(self, request: CompletionRequest, callbacks: Handlers = ()) -> CompletionStream:
-        return CompletionStream(Driver(flow(self._completion(request, callbacks, stream=True)), self._transport_of))
+        return CompletionStream(self._driver(self._completion(request, callbacks, stream=True)))
 
     async def acomplete(self, request: CompletionRequest, callbacks: Handlers = ()) -> Completion:
         driver = AsyncDriver(flow(self._completion(request, callbacks, stream=False)), self._async_transport_of)
@@ -88,7 +89,7 @@ class Gateway:
     # Embeddings
 
     def embed(self, request: EmbeddingRequest, callbacks: Handlers = ()) -> Embedding:
-        driver = Driver(flow(self._embedding(request, callbacks)), self._transport_of)
+        driver = self._driver(self._embedding(request, callbacks))
         driver.run()
         result: Embedding = driver.result
         return result
@@ -110,7 +111,15 @@ class Gateway:
         if transport := self.__dict__.get("_async_transport"):
             await transport.aclose()
 
+    def check(self, request: CompletionRequest) -> None:
+        """Raise ConfigurationError if there is nowhere to send `request`; nothing is sent."""
+        self._completion(request, (), stream=False)
+
     # What a call needs
+
+    def _driver(self, plan: Plan) -> Driver:
+        _refuse_async(plan.handlers)
+        return Driver(flow(plan), self._transport_of)
 
     def _completion(self, request: CompletionRequest, callbacks: Handlers, *, stream: bool) -> Plan:
         options = request.options
@@ -179,6 +188,24 @@ class Gateway:
 
     def _async_transport_of(self, profile: Profile) -> AsyncTransport:
         return self._async_transport if profile.respond is None else AsyncLocalTransport(profile.respond)
+
+
+_EVENTS = ("on_start", "on_attempt", "on_token", "on_end", "on_error")
+
+
+@cache
+def _async_events(kind: Any) -> list[str]:
+    """The events that a class of handlers has to be awaited for."""
+    return [event for event in _EVENTS if inspect.iscoroutinefunction(getattr(kind, event))]
+
+
+def _refuse_async(handlers: Iterable[CallbackHandler]) -> None:
+    for handler in handlers:
+        if events := _async_events(type(handler)):
+            raise ConfigurationError(
+                f"{type(handler).__name__}.{events[0]} is async and cannot watch a sync call: "
+                "use run_async or stream_async, or give a handler with plain methods"
+            )
 
 
 def _checked(handlers: Handlers) -> list[CallbackHandler]:

@@ -9,28 +9,32 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import urlsplit
 
 from aistrale.config import Config
 from aistrale.exceptions import ConfigurationError
 from aistrale.models import CallOptions
-from aistrale.providers import Profile, Route, find_profile, profiles
+from aistrale.providers import PROFILES, Profile, Route, find_profile, provider_names
 from aistrale.transport.base import host_of
 
-COMPATIBLE = Profile(name="compatible", key_required=False)
-"""Whatever answers at a `base_url` given without a provider: it speaks OpenAI's protocol."""
+COMPATIBLE = "compatible"
+"""Whatever answers at a `base_url` that was given for no provider: it speaks OpenAI's protocol."""
 
 REMOTE = "aistrale"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A provider and a model as they were named; None where nobody named one."""
+    """A provider and a model as they were named; None where nobody named one.
 
-    provider: str | None
-    model: str | None
+    `is_explicit`: the provider was named by itself, so a model's name alone does not lead elsewhere.
+    """
+
+    provider: str | None = None
+    model: str | None = None
+    is_explicit: bool = False
 
 
 class Router:
@@ -41,8 +45,8 @@ class Router:
         self._base_url = options.base_url or config["base_url"]
         self._api_key = options.api_key
         self._is_remote = bool(config["api_url"]) and not self._base_url
-        own = Target(options.provider or config["provider"], model or config["model"])
-        self._own = own if self._is_remote else _named(own)
+        configured = _merged(_named(config["provider"], config["model"], None), Target())
+        self._own = _merged(_named(options.provider, model, self._base_url), configured)
 
     def routes(
         self, model: str | None, options: CallOptions, fallbacks: Sequence[str], *, embedding: bool = False
@@ -51,80 +55,102 @@ class Router:
 
         Raises ConfigurationError if one of them cannot be called.
         """
+        target = self._target(model, options, embedding=embedding)
         if self._is_remote and options.base_url is None:
-            return [self._remote(name) for name in (_join(options.provider, model), *fallbacks)]
-        first = self._first(model, options, embedding=embedding)
-        return [first, *(self._fallback(name, first) for name in fallbacks)]
+            key = options.api_key or self._api_key or self._config["api_key"]
+            return [self._remote(name, key) for name in (_whole_name(target), *fallbacks)]
+        first = self._first(target, options, embedding=embedding)
+        return [first, *(_fallback(name, first) for name in fallbacks)]
 
-    def _first(self, model: str | None, options: CallOptions, *, embedding: bool) -> Route:
-        target = self._target(Target(options.provider, model))
-        base_url, key = options.base_url, options.api_key
-        if target.provider is None or self._own.provider in (None, target.provider):
-            base_url, key = base_url or self._base_url, key or self._api_key
-        if target.provider is not None:
-            profile = _profile(target.provider)
-        elif base_url is not None:
-            profile = COMPATIBLE
-        else:
-            profile = _profile(_guess(target.model))
-        return _route(profile, target.model, base_url, key, embedding=embedding)
-
-    def _target(self, asked: Target) -> Target:
-        """What is called: what the call names, and the client's own where it names nothing."""
+    def _target(self, model: str | None, options: CallOptions, *, embedding: bool) -> Target:
         own = self._own
-        if asked.model is None:
-            return Target(asked.provider or own.provider, own.model if asked.provider in (None, own.provider) else None)
-        if asked.provider is None and own.provider is not None:
-            if _profile(own.provider).namespaced_models:
-                return _named(Target(own.provider, asked.model))
-            named = _named(asked)
-            return named if named.provider else Target(own.provider, asked.model)
-        return _named(asked)
+        if embedding and model is None and own.model and "embed" not in own.model:
+            own = replace(own, model=None)  # a chat model is none that embeds
+        if model is None and options.provider is None and options.base_url is None:
+            return own
+        if options.provider is None and options.base_url is None and own.provider and _is_namespaced(own.provider):
+            return _named(own.provider, model, None)  # a slash is part of its own models' names
+        return _merged(_named(options.provider, model, options.base_url), own)
 
-    def _fallback(self, name: str, first: Route) -> Route:
-        target = _named(Target(None, name))
-        provider = target.provider or _guess(target.model, otherwise=first.provider)
-        if provider == first.provider:
-            return Route(first.profile, target.model or first.model, first.base_url, first.api_key)
-        return _route(_profile(provider), target.model, None, None)
+    def _first(self, target: Target, options: CallOptions, *, embedding: bool) -> Route:
+        base_url, key = options.base_url, options.api_key
+        provider = target.provider or _guess(target.model)
+        if self._own.provider in (None, provider):
+            base_url, key = base_url or self._base_url, key or self._api_key
+        return _route(_profile(provider), target.model, base_url, key, embedding=embedding)
 
-    def _remote(self, name: str | None) -> Route:
+    def _remote(self, name: str | None, key: str | None) -> Route:
         """The server at `api_url`: it finds the provider itself."""
-        model = name or _join(self._own.provider, self._own.model)
-        if model is None:
+        if name is None:
             raise ConfigurationError('No model is named: pass model="provider/name"')
-        url = f"{self._config['api_url'].rstrip('/')}/v1"
-        return _route(_profile(REMOTE), model, url, self._api_key or self._config["api_key"])
+        return _route(_profile(REMOTE), name, f"{self._config['api_url'].rstrip('/')}/v1", key)
 
 
-def _join(provider: str | None, model: str | None) -> str | None:
-    return f"{provider}/{model}" if provider and model and not model.startswith(f"{provider}/") else model
+def _named(provider: str | None, model: str | None, base_url: str | None) -> Target:
+    """The provider that stands beside a model or in its name; None if neither names one."""
+    if provider is not None:
+        prefix = f"{provider}/"
+        if model is not None and model.startswith(prefix):
+            model = _short(provider, model.removeprefix(prefix))
+        return Target(provider, model, is_explicit=True)
+    prefix, slash, rest = (model or "").partition("/")
+    if slash and find_profile(prefix) is not None:
+        return Target(prefix, _short(prefix, rest))
+    if base_url is not None:
+        return Target(COMPATIBLE, model, is_explicit=True)
+    return Target(None, model)
 
 
-def _named(target: Target) -> Target:
-    """Take the provider out of a model name such as "openai/gpt-4o", unless one was named beside it."""
-    if target.model is None or "/" not in target.model:
-        return target
-    prefix, _, rest = target.model.partition("/")
-    if target.provider is not None:
-        own = find_profile(target.provider)
-        whole = prefix != target.provider or (own is not None and own.namespaced_models and "/" not in rest)
-        return target if whole else Target(target.provider, rest)
-    profile = find_profile(prefix)
-    if profile is None:
-        return target
-    return Target(prefix, target.model if profile.namespaced_models and "/" not in rest else rest)
+def _short(provider: str, rest: str) -> str:
+    """A model's name without its provider's, unless that belongs to it ("openrouter/auto")."""
+    return rest if "/" in rest or not _is_namespaced(provider) else f"{provider}/{rest}"
 
 
-def _guess(model: str | None, otherwise: str | None = None) -> str:
-    """The provider of a bare model name, or of no name at all."""
+def _merged(asked: Target, own: Target) -> Target:
+    """What is called: what was asked for, and of one's own what belongs to that."""
+    if asked.model is None:
+        provider = asked.provider or own.provider
+        return Target(provider, own.model if provider == own.provider else None, asked.is_explicit or own.is_explicit)
+    if asked.provider is not None:
+        return asked
+    if own.is_explicit:
+        return Target(own.provider, asked.model, is_explicit=True)
+    return Target(_by_name(asked.model) or own.provider, asked.model)
+
+
+def _whole_name(target: Target) -> str | None:
+    """A model's name with its provider's, for a server that finds the provider itself."""
+    provider, model = target.provider, target.model
+    if model is None and provider is not None:
+        model = _profile(provider).default_model
+    if model is None or provider is None or model.startswith(f"{provider}/"):
+        return model
+    return f"{provider}/{model}"
+
+
+def _fallback(name: str, first: Route) -> Route:
+    target = _named(None, name, None)
+    provider = target.provider or _by_name(name) or (first.provider if "/" not in name else _guess(name))
+    if provider == first.provider:
+        return Route(first.profile, target.model or first.model, first.base_url, first.api_key)
+    return _route(_profile(provider), target.model, None, None)
+
+
+def _by_name(model: str) -> str | None:
+    """The provider whose own models are named like this one."""
+    known = (name for name, profile in PROFILES.items() if profile.model_prefixes and "/" not in model)
+    return next((name for name in known if model.startswith(PROFILES[name].model_prefixes)), None)
+
+
+def _is_namespaced(provider: str) -> bool:
+    profile = find_profile(provider)
+    return profile is not None and profile.namespaced_models
+
+
+def _guess(model: str | None) -> str:
+    """The provider where nobody named one: the first that has a key, for no model in particular."""
     if model is None:
         return _first_with_key()
-    for profile in profiles().values():
-        if profile.model_prefixes and model.startswith(profile.model_prefixes):
-            return profile.name
-    if otherwise is not None:
-        return otherwise
     prefix, slash, _ = model.partition("/")
     if slash:
         raise _unknown(prefix)
@@ -132,10 +158,10 @@ def _guess(model: str | None, otherwise: str | None = None) -> str:
 
 
 def _first_with_key() -> str:
-    for profile in profiles().values():
+    for profile in PROFILES.values():
         if profile.default_model and profile.key_required and _key_in_environment(profile):
             return profile.name
-    variables = ", ".join(p.key_variables[0] for p in list(profiles().values())[:3] if p.key_variables)
+    variables = ", ".join(profile.key_variables[0] for profile in list(PROFILES.values())[:3])
     raise ConfigurationError(
         f"No model is named and no provider has a key: set one of {variables}, ..., "
         'or pass model="provider/name" (provider="echo" needs no key)'
@@ -150,7 +176,7 @@ def _profile(name: str | None) -> Profile:
 
 
 def _unknown(name: str) -> ConfigurationError:
-    known = sorted(set(profiles()) - {REMOTE})
+    known = [provider for provider in provider_names() if provider != REMOTE]
     close = difflib.get_close_matches(name, known, 1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return ConfigurationError(f"Unknown provider {name!r}.{hint} Known are: {', '.join(known)}")
@@ -166,7 +192,8 @@ def _route(
         base_url = os.environ.get(profile.base_url_variable, "").strip() or None
     base_url = base_url or profile.base_url
     if base_url is None:
-        raise ConfigurationError(f"{profile.name} needs a base URL: set {profile.base_url_variable} or pass base_url=")
+        variable = f"set {profile.base_url_variable} or " if profile.base_url_variable else ""
+        raise ConfigurationError(f"{profile.name} needs a base URL: {variable}pass base_url=")
     if profile.respond is None:
         _check_url(base_url)
     key = _clean(key) if key else _key_in_environment(profile)

@@ -9,6 +9,7 @@ from types import TracebackType
 
 from aistrale.exceptions import AistraleError
 from aistrale.gateway.drivers import AsyncDriver, Driver
+from aistrale.gateway.flow import Left
 from aistrale.models import Chunk, Completion
 
 
@@ -134,10 +135,9 @@ class AsyncCompletionStream:
         await self.aclose()
 
     def __del__(self) -> None:
-        """A forgotten stream is closed by its event loop, if that still runs; else its sockets are gone already."""
-        if self._state.leave() and self._loop is not None and not self._loop.is_closed():
-            driver, loop = self._driver, self._loop
-            loop.call_soon_threadsafe(lambda: loop.create_task(_swallow_exit_async(driver)))
+        """A forgotten stream ends at once for its handlers; its event loop closes the connection."""
+        if self._state.leave() and self._loop is not None:
+            self._driver.abandon(self._loop)
 
 
 class _State:
@@ -164,10 +164,10 @@ class _State:
 
 
 def _swallow_exit(driver: Driver) -> None:
-    with suppress(GeneratorExit):
-        driver.run(GeneratorExit())
+    with suppress(Left):
+        driver.run(Left())
 
 
 async def _swallow_exit_async(driver: AsyncDriver) -> None:
-    with suppress(GeneratorExit):
-        await driver.run(GeneratorExit())
+    with suppress(Left):
+        await driver.run(Left())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
 from aistrale.exceptions import ConfigurationError
@@ -15,7 +16,7 @@ from aistrale.providers.codec import Codec
 from aistrale.providers.profile import Profile, Route
 from aistrale.providers.profiles import PROFILES
 
-__all__ = ["Codec", "Profile", "Route", "codec_of", "find_profile", "profiles"]
+__all__ = ["Codec", "Profile", "Route", "PROFILES", "codec_of", "find_profile", "provider_names"]
 
 _CODECS = {
     "openai": "aistrale.providers.openai:OpenAICodec",
@@ -26,24 +27,38 @@ _CODECS = {
 
 
 @cache
-def profiles() -> dict[str, Profile]:
-    """All known providers by name: our own first, then those of installed packages, which may not replace ours."""
-    from importlib.metadata import entry_points
-
-    third_party: dict[str, Profile] = {}
-    for point in entry_points(group="aistrale.providers"):
-        profile = point.load()
-        if not isinstance(profile, Profile):
-            raise ConfigurationError(
-                f"The entry point {point.name!r} of group aistrale.providers gives no Profile but {profile!r}"
-            )
-        third_party[point.name] = profile
-    return third_party | PROFILES
+def _installed() -> dict[str, EntryPoint]:
+    """What other packages bring, not yet loaded."""
+    return {point.name: point for point in entry_points(group="aistrale.providers") if point.name not in PROFILES}
 
 
+@cache
 def find_profile(name: str) -> Profile | None:
-    """The provider of that name; installed packages are only asked for one we do not know ourselves."""
-    return PROFILES.get(name) or profiles().get(name)
+    """The provider of that name, None if there is none.
+
+    Other packages are only asked for a name that is not one of ours, and may not replace ours. Raises
+    ConfigurationError if a package brings the provider but cannot be loaded.
+    """
+    own = PROFILES.get(name)
+    if own is not None:
+        return own
+    point = _installed().get(name)
+    if point is None:
+        return None
+    try:
+        profile = point.load()
+    except Exception as error:
+        raise ConfigurationError(f"The provider {name!r} of {point.value} does not load: {error!r}") from error
+    if not isinstance(profile, Profile):
+        raise ConfigurationError(
+            f"The entry point {name!r} of group aistrale.providers gives no Profile but {profile!r}"
+        )
+    return profile
+
+
+def provider_names() -> list[str]:
+    """The names of all providers there are."""
+    return sorted({*PROFILES, *_installed()})
 
 
 @cache

@@ -149,6 +149,12 @@ PROFILES: dict[str, Profile] = {
             key_required=False,
         ),
         Profile(
+            # Whatever speaks OpenAI's protocol at a `base_url` that was given without a provider.
+            name="compatible",
+            key_required=False,
+            namespaced_models=True,
+        ),
+        Profile(
             # Another Aistrale: keys, prompts and books are the server's.
             name="aistrale",
             base_url_variable="AISTRALE_API_URL",

@@ -155,6 +155,9 @@ class AiohttpResponse:
         """Give the connection back if the body was read to its end, else drop it."""
         self._answer.close()
 
+    def abandon(self) -> None:
+        self._answer.close()
+
 
 @lru_cache(maxsize=256)
 def _parse(url: str) -> tuple[URL, str]:

@@ -79,3 +79,6 @@ class HTTPXAsyncResponse:
 
     async def aclose(self) -> None:
         await self._answer.aclose()
+
+    def abandon(self) -> None:
+        self._closing = asyncio.ensure_future(self._answer.aclose())  # kept, or the loop might forget it

@@ -62,6 +62,9 @@ class AsyncResponse(Protocol):
 
     async def aclose(self) -> None: ...
 
+    def abandon(self) -> None:
+        """Close without waiting; called by the event loop."""
+
 
 class AsyncTransport(Protocol):
     """Sends requests from async code, in whatever event loop it is called."""

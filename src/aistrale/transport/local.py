@@ -94,3 +94,6 @@ class AsyncLocalResponse:
 
     async def aclose(self) -> None:
         self._answer.close()
+
+    def abandon(self) -> None:
+        self._answer.close()

@@ -64,7 +64,9 @@ class HTTPXTransport:
             limits["read"] = max(
                 0.001, min(timeout.read or timeout.total, timeout.total - (time.monotonic() - started))
             )
-        return HTTPXResponse(answer, request.url, timeout, started)
+        # What is not compressed need not pass through a decoder.
+        pieces = answer.iter_bytes() if "content-encoding" in answer.headers else answer.iter_raw()
+        return HTTPXResponse(answer, pieces, request.url, timeout, started)
 
     def close(self) -> None:
         with self._lock:
@@ -124,7 +126,7 @@ class HTTPXClientTransport:
                 timeout=client_timeout(timeout),
             )
             answer = self._client.send(message, stream=True)
-        return HTTPXResponse(answer, request.url, shown, started)
+        return HTTPXResponse(answer, answer.iter_bytes(), request.url, shown, started)
 
     def close(self) -> None:
         """The client is the user's to close."""
@@ -138,13 +140,14 @@ def client_timeout(timeout: Timeout | None) -> httpx.Timeout | httpx._client.Use
 class HTTPXResponse:
     """An httpx answer as a Response."""
 
-    def __init__(self, answer: httpx.Response, url: str, timeout: Timeout, started: float) -> None:
+    def __init__(
+        self, answer: httpx.Response, pieces: Iterator[bytes], url: str, timeout: Timeout, started: float
+    ) -> None:
         self.status = answer.status_code
         self.headers = answer.headers
-        self._answer = answer
+        self._answer, self._pieces = answer, pieces
         self._url, self._timeout = url, timeout
         self._deadline = None if timeout.total is None else started + timeout.total
-        self._pieces = answer.iter_bytes() if "content-encoding" in answer.headers else answer.iter_raw()
 
     def read(self, limit: int | None = None) -> bytes:
         if limit is None and self._deadline is None:

@@ -1,0 +1,40 @@
+"""Python programs in a process of their own, for what only a fresh interpreter can show."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+
+def run_program(
+    code: str, *, cwd: Path, env: dict[str, str] | None = None, arguments: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run `code` with warnings as errors."""
+    return _run(["-W", "error", "-c", textwrap.dedent(code), *arguments], cwd, env)
+
+
+def run_module(
+    name: str, *arguments: str, cwd: Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m name arguments`."""
+    return _run(["-m", name, *arguments], cwd, env)
+
+
+def printed(code: str, *, cwd: Path, env: dict[str, str] | None = None) -> str:
+    """What a program prints that ends well."""
+    done = run_program(code, cwd=cwd, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _run(command: list[str], cwd: Path, env: dict[str, str] | None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
