@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
 from aistrale.exceptions import AistraleError, InvalidRequestError, OutputError
-from aistrale.http import Timeout
+from aistrale.http import Timeout, check_header
 from aistrale.schema import check_response_format, check_tool, kind_of, parse_output
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "error"]
@@ -51,6 +51,8 @@ class ToolCall:
 class ReasoningBlock:
     """A piece of the model's reasoning.
 
+    `origin` names the protocol that signed it: no other provider takes the signature back.
+
     `signature` proves to the provider that the text is its own. `data` is reasoning the provider only
     gives out encrypted. `detail` is the provider's own item, where it wants that back unchanged.
     """
@@ -59,6 +61,7 @@ class ReasoningBlock:
     signature: str | None = None
     data: str | None = field(default=None, repr=False)
     detail: JSON | None = field(default=None, repr=False)
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +204,8 @@ class CallOptions:
     surface: str = "sdk"
 
     def __post_init__(self) -> None:
+        for name, value in self.headers.items():
+            check_header(name, value)
         retries = self.max_retries
         if retries is not None and (isinstance(retries, bool) or not isinstance(retries, int) or retries < 0):
             raise InvalidRequestError(f"max_retries must be a whole number from 0 on, not {retries!r}")
@@ -245,7 +250,7 @@ class CompletionRequest:
     output_type: Any = None
 
     def __post_init__(self) -> None:
-        if not any(m.content or m.tool_calls or m.extra for m in self.messages):
+        if not any(m.content or m.tool_calls or any(m.extra.values()) for m in self.messages):
             raise InvalidRequestError("The prompt is empty: pass a text or at least one message with content")
         for name, kind, article in _CHECKED_FIELDS:
             value = getattr(self, name)

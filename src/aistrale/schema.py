@@ -6,7 +6,7 @@ import copy
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from aistrale.exceptions import InvalidRequestError, OutputError
 
@@ -22,7 +22,7 @@ def tool_of(tool: Any) -> JSONSchema:
     if isinstance(tool, Mapping):
         return dict(tool)
     if _is_model_class(tool):
-        name, parameters = tool.__name__, tool.model_json_schema()
+        name, parameters = tool.__name__, _schema_of(tool, f"the tool {tool.__name__!r}")
     elif callable(tool) and hasattr(tool, "__name__"):
         name, parameters = tool.__name__, _parameters_of(tool)
     else:
@@ -32,18 +32,21 @@ def tool_of(tool: Any) -> JSONSchema:
 
 
 def _parameters_of(function: Callable[..., Any]) -> JSONSchema:
+    name = function.__name__
+    schema = _schema_of(function, f"the parameters of {name!r}")
+    if schema.get("type") != "object":
+        raise InvalidRequestError(f"{name!r} has positional-only parameters; a tool is called by name")
+    schema.setdefault("properties", {})
+    return schema
+
+
+def _schema_of(kind: Any, where: str) -> JSONSchema:
     from pydantic import PydanticUserError, TypeAdapter
 
     try:
-        schema = TypeAdapter[Any](cast(Any, function)).json_schema()
+        return TypeAdapter[Any](kind).json_schema()
     except (PydanticUserError, NameError, TypeError) as error:
-        raise InvalidRequestError(
-            f"The parameters of {function.__name__!r} cannot be described as a JSON schema: {error}"
-        ) from error
-    if schema.get("type") != "object":
-        raise InvalidRequestError(f"{function.__name__!r} has positional-only parameters; a tool is called by name")
-    schema.setdefault("properties", {})
-    return schema
+        raise InvalidRequestError(f"There is no JSON schema for {where}: {error}") from error
 
 
 def response_format_of(value: Any) -> tuple[JSONSchema, Any]:
@@ -63,7 +66,7 @@ def response_format_of(value: Any) -> tuple[JSONSchema, Any]:
         return {"type": "json_schema", "json_schema": {"name": name, "schema": dict(value)}}, dict
     if not isinstance(value, type) and not hasattr(value, "__origin__"):
         raise InvalidRequestError(f"response_format must be a JSON schema or a pydantic class, not {kind_of(value)}")
-    schema = strict(_adapter(value).json_schema())
+    schema = strict(_schema_of(value, "response_format"))
     name = _identifier(getattr(value, "__name__", "answer"))
     return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}, value
 
@@ -101,20 +104,13 @@ def parse_output(text: str, output_type: Any) -> Any:
     try:
         if output_type is dict:
             return json.loads(text)
-        return _adapter(output_type).validate_json(text)
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(output_type).validate_json(text)
     except ValueError as error:
         name = getattr(output_type, "__name__", str(output_type))
         what = "is no JSON" if output_type is dict else f"is no {name}"
         raise OutputError(f"The model's answer {what}: {error}", text=text) from error
-
-
-def _adapter(kind: Any) -> Any:
-    from pydantic import PydanticSchemaGenerationError, TypeAdapter
-
-    try:
-        return TypeAdapter(kind)
-    except PydanticSchemaGenerationError as error:
-        raise InvalidRequestError(f"response_format: pydantic cannot describe {kind!r}: {error}") from error
 
 
 def _is_model_class(value: Any) -> bool:
@@ -173,7 +169,7 @@ def check_schema(schema: Any, where: str) -> None:
     if not isinstance(schema, dict):
         raise InvalidRequestError(f"{where} must be a JSON schema (a dict), not {kind_of(schema)}")
     kinds = schema.get("type", ())
-    for kind in [kinds] if isinstance(kinds, str) else kinds:
+    for kind in kinds if isinstance(kinds, list | tuple) else [kinds]:
         # Gemini's own dialect writes the names in capitals.
         if not isinstance(kind, str) or kind.lower() not in _SCHEMA_TYPES:
             raise InvalidRequestError(f"{where} is no JSON schema: there is no type {kind!r}")
@@ -208,16 +204,33 @@ def kind_of(value: Any) -> str:
 
 def closed(schema: JSONSchema) -> JSONSchema:
     """A copy of `schema` in which every object that does not say otherwise takes no further properties."""
-    if schema.get("type") == "object" and "additionalProperties" not in schema:
-        schema = {**schema, "additionalProperties": False}
-    result = dict(schema)
+
+    def close(part: JSONSchema) -> JSONSchema:
+        is_open = part.get("type") == "object" and "additionalProperties" not in part
+        return {**part, "additionalProperties": False} if is_open else part
+
+    result: JSONSchema = _mapped(schema, close)
+    return result
+
+
+def without(keywords: frozenset[str], schema: JSONSchema) -> JSONSchema:
+    """A copy of `schema` that leaves out the keywords."""
+    result: JSONSchema = _mapped(schema, lambda part: {k: value for k, value in part.items() if k not in keywords})
+    return result
+
+
+def _mapped(schema: Any, change: Callable[[JSONSchema], JSONSchema]) -> Any:
+    """A copy of a schema with `change` made to it and to every schema within it."""
+    if not isinstance(schema, dict):
+        return schema
+    result = dict(change(schema))
     for key in _SCHEMA_OF:
-        if isinstance(result.get(key), dict):
-            result[key] = closed(result[key])
+        if key in result:
+            result[key] = _mapped(result[key], change)
     for key in _SCHEMA_LISTS:
         if key in result:
-            result[key] = [closed(child) if isinstance(child, dict) else child for child in result[key]]
+            result[key] = [_mapped(child, change) for child in result[key]]
     for key in _SCHEMAS_BY_NAME:
         if key in result:
-            result[key] = {n: closed(child) if isinstance(child, dict) else child for n, child in result[key].items()}
+            result[key] = {name: _mapped(child, change) for name, child in result[key].items()}
     return result

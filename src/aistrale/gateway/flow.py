@@ -34,7 +34,7 @@ from aistrale.http import HTTPRequest, Timeout
 from aistrale.models import JSON, Attempt, Chunk, Completion, Embedding
 from aistrale.providers import Codec, Route, codec_of
 from aistrale.providers.codec import StreamDecoder
-from aistrale.providers.errors import decode_error, decode_error_body, not_an_answer, redact
+from aistrale.providers.errors import decode_error, decode_error_body, hide_secrets, not_an_answer, redact
 from aistrale.transport.sse import EventStreamDecoder
 
 logger = logging.getLogger("aistrale")
@@ -255,7 +255,7 @@ def _is_worth_a_fallback(error: AistraleError) -> bool:
 
 
 def _arrive(call: Call, route: Route) -> None:
-    call.provider, call.model, call.base_url = route.provider, route.model, route.base_url
+    call.provider, call.model, call.base_url = route.provider, route.model, route.address
 
 
 def _attempt(plan: Plan, route: Route) -> Flow:
@@ -275,6 +275,7 @@ def _attempt(plan: Plan, route: Route) -> Flow:
     except AistraleError as error:
         if isinstance(error, NetworkError | ServerError) and error.provider is None:
             error.provider = route.provider
+        hide_secrets(error, route)
         if plan.breaker is not None:
             plan.breaker.failed(route, error)
         yield from _record(plan, route, error, started)
@@ -286,7 +287,7 @@ def _attempt(plan: Plan, route: Route) -> Flow:
 
 
 def _record(plan: Plan, route: Route, error: AistraleError | None, started: float) -> Flow:
-    attempt = Attempt(route.provider, route.model, route.base_url, error, time.perf_counter() - started)
+    attempt = Attempt(route.provider, route.model, route.address, error, time.perf_counter() - started)
     plan.call.attempts.append(attempt)
     for handler in plan.started_handlers:
         yield Notify(handler, "on_attempt", (plan.call, attempt))
@@ -330,7 +331,7 @@ def _exchange(plan: Plan, codec: Codec, route: Route, request: HTTPRequest) -> F
 def _decode(plan: Plan, codec: Codec, route: Route, response: Any, body: bytes) -> Result:
     try:
         parsed = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         why = "its body is no JSON" if body else "its body is empty"
         raise not_an_answer(response.status, response.headers, body, route, why) from error
     if isinstance(parsed, dict) and parsed.get("error"):
@@ -385,7 +386,7 @@ def _feed(
             chunks += decoder.feed(event)
     except AistraleError as error:
         return chunks, error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         why = f"an event in its stream cannot be read ({type(error).__name__}: {error})"
         wrong = not_an_answer(response.status, response.headers, data, route, why)
         wrong.__cause__ = error

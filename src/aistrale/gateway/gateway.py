@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aistrale.config import Config
 from aistrale.contract import Call, CallbackHandler, Handlers
@@ -201,7 +201,7 @@ def _async_events(kind: Any) -> list[str]:
 
 def _refuse_async(handlers: Iterable[CallbackHandler]) -> None:
     for handler in handlers:
-        if events := _async_events(type(handler)):
+        if events := _async_events(cast(Any, type(handler))):
             raise ConfigurationError(
                 f"{type(handler).__name__}.{events[0]} is async and cannot watch a sync call: "
                 "use run_async or stream_async, or give a handler with plain methods"

@@ -223,7 +223,8 @@ def _check_key(key: str, provider: str) -> None:
 def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
-        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        labels = (parts.hostname or "").rstrip(".").split(".")
+        fine = parts.scheme in ("http", "https") and parts.port != 0 and all(0 < len(label) < 64 for label in labels)
     except (ValueError, AttributeError):
         fine = False
     if not fine:

@@ -5,6 +5,7 @@ Source: https://docs.anthropic.com/en/api/messages and .../messages-streaming.
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 from collections.abc import Iterable, Mapping
@@ -28,10 +29,11 @@ from aistrale.models import (
     Usage,
 )
 from aistrale.providers.errors import decode_error_body
+from aistrale.providers.history import arguments_object, calls_of, check_has_turn, fit_id
 from aistrale.providers.merge import deep_merge, merge_delta
 from aistrale.providers.parts import Media, media_of
 from aistrale.providers.profile import Route
-from aistrale.schema import closed
+from aistrale.schema import closed, without
 
 logger = logging.getLogger("aistrale")
 
@@ -40,8 +42,15 @@ VERSION = "2023-06-01"
 """The `anthropic-version` header: https://docs.anthropic.com/en/api/versioning"""
 
 DEFAULT_MAX_TOKENS = 16_384
-"""The API requires a limit. Claude 3 takes no more than 4096."""
-OLD_MAX_TOKENS = 4096
+"""The API requires a limit."""
+
+MOST_TOKENS = {
+    ("claude-3-7",): 64_000,
+    ("claude-3-",): 4096,
+    ("claude-opus-4-0", "claude-opus-4-1", "claude-opus-4-2"): 32_000,
+}
+"""The longest answers of older models, by their names' beginnings; later ones give 64,000 tokens and more.
+Source: https://docs.anthropic.com/en/docs/about-claude/models/overview."""
 
 BUDGET_MODELS = (
     "claude-3-7",
@@ -56,6 +65,7 @@ BUDGET_MODELS = (
 )
 """Models whose thinking is measured by a budget of tokens; those after them adapt it to an effort."""
 
+MIN_BUDGET = 1024
 BUDGETS = {"minimal": 1024, "low": 1024, "medium": 4096, "high": 16_384, "xhigh": 32_768, "max": 32_768}
 
 STOP_REASONS: dict[str, FinishReason] = {
@@ -68,7 +78,16 @@ STOP_REASONS: dict[str, FinishReason] = {
     "refusal": "content_filter",
 }
 
-_IGNORED = ("seed", "frequency_penalty", "presence_penalty")
+SAMPLED_MODELS = ("claude-3", "claude-sonnet-4-", "claude-haiku-4-", *(f"claude-opus-4-{n}" for n in "012456"))
+"""Models that can be tuned by temperature and the like; those after them refuse it."""
+
+_NEVER_TAKEN = ("seed", "frequency_penalty", "presence_penalty")
+_SAMPLING = ("temperature", "top_p", "top_k")
+
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_NO_BOUNDS = frozenset((*_BOUNDS, "minLength", "maxLength", "minItems", "maxItems"))
+"""What the schemas of structured outputs may not hold; `completion.parsed` checks it all the same.
+Source: https://docs.anthropic.com/en/docs/build-with-claude/structured-outputs"""
 
 
 class AnthropicCodec:
@@ -107,17 +126,18 @@ class AnthropicCodec:
 
 def encode_body(request: CompletionRequest, route: Route) -> JSON:
     """The JSON body of a Messages request."""
-    _check_fields(request)
+    left_out = _left_out(request, route.model)
     limit = request.output_limit
     body: JSON = {
         "model": route.model,
-        "max_tokens": limit or (OLD_MAX_TOKENS if route.model.startswith("claude-3-") else DEFAULT_MAX_TOKENS),
+        "max_tokens": limit or min(DEFAULT_MAX_TOKENS, _most_tokens(route.model)),
         "messages": _encode_messages(request.messages),
     }
+    check_has_turn(body["messages"], request, "Anthropic")
     if system := _encode_system(request.messages):
         body["system"] = system
-    for name in ("temperature", "top_p", "top_k"):
-        if (value := getattr(request, name)) is not None:
+    for name in _SAMPLING:
+        if name not in left_out and (value := getattr(request, name)) is not None:
             body[name] = value
     if request.stop is not None:
         body["stop_sequences"] = [request.stop] if isinstance(request.stop, str) else request.stop
@@ -134,12 +154,19 @@ def encode_body(request: CompletionRequest, route: Route) -> JSON:
     return body
 
 
-def _check_fields(request: CompletionRequest) -> None:
+def _left_out(request: CompletionRequest, model: str) -> list[str]:
+    """The fields that only tune and that the model refuses; they are logged."""
     if request.n is not None and request.n != 1:
         raise InvalidRequestError("Anthropic gives one answer a call: leave n out, or make several calls")
-    for name in _IGNORED:
-        if getattr(request, name) is not None:
-            logger.warning("anthropic takes no %s: it is not sent", name)
+    refused = _NEVER_TAKEN if model.startswith(SAMPLED_MODELS) else _NEVER_TAKEN + _SAMPLING
+    names = [name for name in refused if getattr(request, name) is not None]
+    for name in names:
+        logger.warning("anthropic takes no %s: it is not sent", name)
+    return names
+
+
+def _most_tokens(model: str) -> int:
+    return next((most for prefixes, most in MOST_TOKENS.items() if model.startswith(prefixes)), 64_000)
 
 
 def _encode_system(messages: Iterable[Message]) -> str | list[JSON]:
@@ -171,7 +198,7 @@ def _encode_turn(message: Message) -> list[JSON]:
     if message.role == "assistant":
         return _encode_answer(message)
     if message.role in ("tool", "function"):
-        result: JSON = {"type": "tool_result", "tool_use_id": message.tool_call_id or message.name}
+        result: JSON = {"type": "tool_result", "tool_use_id": fit_id(message.tool_call_id or message.name or "")}
         if message.content:
             result["content"] = message.content if isinstance(message.content, str) else _encode_parts(message)
         return [result | {key: value for key, value in message.extra.items() if key in ("is_error", "cache_control")}]
@@ -182,17 +209,30 @@ def _encode_answer(message: Message) -> list[JSON]:
     """An earlier answer: as Anthropic sent it, unless it was changed since or came from elsewhere."""
     own = message.provider_content.get(PROTOCOL)
     if own is not None and _same_story(decode_content(own), message):
-        return list(own)
+        return [_sent_back(block) for block in own if not _is_blank(block)]
     blocks: list[JSON] = []
     for block in message.reasoning_blocks:
+        origin = block.origin or (block.detail or {}).get("format") or PROTOCOL
+        if not origin.startswith(PROTOCOL):
+            continue  # signed by another, and refused
         if block.data:
             blocks.append({"type": "redacted_thinking", "data": block.data})
-        elif block.signature:  # unsigned thinking is another model's, and refused
+        elif block.signature:  # unsigned thinking is refused, too
             blocks.append({"type": "thinking", "thinking": block.text, "signature": block.signature})
-    blocks += _encode_parts(message)
-    for call in message.tool_calls:
-        blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": call.args})
+    blocks += [block for block in _encode_parts(message) if not _is_blank(block)]
+    for call in calls_of(message):
+        blocks.append({"type": "tool_use", "id": fit_id(call.id), "name": call.name, "input": arguments_object(call)})
     return blocks
+
+
+def _is_blank(block: JSON) -> bool:
+    """A text of nothing: models give one now and then, and the API refuses it."""
+    return bool(block["type"] == "text" and not block["text"].strip())
+
+
+def _sent_back(block: JSON) -> JSON:
+    """A block of an earlier answer: input that was cut off is no object, and must be one."""
+    return {**block, "input": {"arguments": block["input"]}} if isinstance(block.get("input"), str) else block
 
 
 def _same_story(own: Message, message: Message) -> bool:
@@ -224,7 +264,10 @@ def _encode_medium(medium: Media) -> JSON:
         raise InvalidRequestError(f"Anthropic takes no {medium.kind}; send text, images or documents")
     kind = "image" if medium.mime_type.startswith("image/") else "document"
     source: JSON
-    if medium.data is not None:
+    if medium.data is not None and medium.mime_type.startswith("text/"):
+        text = base64.b64decode(medium.data).decode("utf-8", "replace")
+        source = {"type": "text", "media_type": "text/plain", "data": text}
+    elif medium.data is not None:
         source = {"type": "base64", "media_type": medium.mime_type, "data": medium.data}
     elif medium.url is not None:
         source = {"type": "url", "url": medium.url}
@@ -272,17 +315,18 @@ def _encode_tool_choice(request: CompletionRequest) -> JSON | None:
 
 
 def _add_thinking(body: JSON, effort: str, model: str, *, limited: bool) -> None:
-    if effort == "none":
+    if effort == "none" and model.startswith(SAMPLED_MODELS):
         body["thinking"] = {"type": "disabled"}
+    elif effort == "none":  # they cannot do without
+        body["output_config"] = {"effort": "low"}
     elif model.startswith(BUDGET_MODELS):
         if effort not in BUDGETS:
             raise InvalidRequestError(f"reasoning_effort must be one of none, {', '.join(BUDGETS)}, not {effort!r}")
-        budget = BUDGETS[effort]
-        if limited:  # thinking counts towards the limit, and must leave room for the answer
-            budget = max(1024, min(budget, body["max_tokens"] // 2))
-        else:
-            body["max_tokens"] += budget
-        body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+        if not limited:  # thinking counts towards the limit
+            body["max_tokens"] = min(body["max_tokens"] + BUDGETS[effort], _most_tokens(model))
+        if body["max_tokens"] > MIN_BUDGET:  # and must leave room for the answer
+            budget = max(MIN_BUDGET, min(BUDGETS[effort], body["max_tokens"] // 2))
+            body["thinking"] = {"type": "enabled", "budget_tokens": budget}
     else:
         body["thinking"] = {"type": "adaptive"}
         body["output_config"] = {"effort": "low" if effort == "minimal" else effort}
@@ -293,7 +337,7 @@ def _encode_format(form: JSON | None) -> JSON | None:
         return None
     if form["type"] == "json_object":
         raise InvalidRequestError("Anthropic answers in JSON only to a schema: pass one as response_format")
-    return {"type": "json_schema", "schema": closed(form["json_schema"]["schema"])}
+    return {"type": "json_schema", "schema": without(_NO_BOUNDS, closed(form["json_schema"]["schema"]))}
 
 
 # Answers
@@ -309,9 +353,9 @@ def decode_content(blocks: list[JSON]) -> Message:
         if kind == "text":
             texts.append(block["text"])
         elif kind == "thinking":
-            reasoning.append(ReasoningBlock(block["thinking"], block.get("signature") or None))
+            reasoning.append(ReasoningBlock(block["thinking"], block.get("signature") or None, origin=PROTOCOL))
         elif kind == "redacted_thinking":
-            reasoning.append(ReasoningBlock(data=block["data"]))
+            reasoning.append(ReasoningBlock(data=block["data"], origin=PROTOCOL))
         elif kind == "tool_use":
             calls.append(ToolCall(block["id"], block["name"], _arguments(block["input"])))
     return Message(

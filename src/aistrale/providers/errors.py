@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from aistrale.exceptions import (
+    AistraleError,
     APIError,
     AuthenticationError,
     ContentFilterError,
@@ -20,7 +21,7 @@ from aistrale.exceptions import (
     RateLimitError,
     ServerError,
 )
-from aistrale.providers.profile import Route
+from aistrale.providers.profile import Route, without_credentials
 
 MAX_BODY = 64 * 1024
 """Bytes of an error body that are kept."""
@@ -78,8 +79,9 @@ BY_CODE: dict[str, type[APIError]] = {
 
 # A 400 that is about the window says so only in words at most providers.
 _CONTEXT_WORDS = re.compile(
-    r"context length|context window|maximum context|prompt is too long|too many (input )?tokens"
-    r"|input token count.*exceeds|exceeds? the (maximum|limit).*tokens",
+    r"context (length|window|limit|size)|maximum context|(prompt|input) is too long|maximum prompt length"
+    r"|too many (input )?tokens|input token count|inputs?`? tokens? .*must be <="
+    r"|exceeds? the (maximum|limit).*tokens",
     re.IGNORECASE,
 )
 
@@ -95,12 +97,14 @@ _ADVICE: dict[type[APIError], str] = {
 
 def decode_error(status: int, headers: Mapping[str, str], body: bytes, route: Route) -> APIError:
     """The typed error for an answer with an error status, or for an error body behind a 200."""
-    text = body[:MAX_BODY].decode("utf-8", "replace")
     try:
-        parsed = json.loads(text)
-    except ValueError:
-        parsed = None
-    return _build(status, headers, text if parsed is None else parsed, route)
+        parsed = json.loads(body)
+    except (ValueError, RecursionError):
+        return _build(status, headers, _shown(body, route), route)
+    error = _build(status, headers, parsed, route)
+    if len(body) > MAX_BODY:
+        error.body = _shown(body, route)
+    return error
 
 
 def decode_error_body(
@@ -112,7 +116,6 @@ def decode_error_body(
 
 def not_an_answer(status: int, headers: Mapping[str, str], body: bytes, route: Route, why: str) -> ServerError:
     """The error for a success status whose body no codec can read: a proxy's page, or a body cut short."""
-    text = redact(body[:MAX_BODY].decode("utf-8", "replace"), route)
     kind = headers.get("content-type", "").split(";")[0] or "no content type"
     return ServerError(
         f"{route.provider} ({redact(route.base_url, route)}) answered with what is no answer: {why} "
@@ -120,15 +123,39 @@ def not_an_answer(status: int, headers: Mapping[str, str], body: bytes, route: R
         status=status,
         provider=route.provider,
         request_id=_request_id(headers),
-        body=text,
+        body=_shown(body, route),
     )
+
+
+def _shown(body: bytes, route: Route) -> str:
+    """The beginning of a body as text, without the key, also where the cut would leave a part of it."""
+    longest = MAX_BODY + len(route.api_key or "")
+    return redact(body[:longest].decode("utf-8", "replace"), route)[:MAX_BODY]
 
 
 def redact(text: str, route: Route) -> str:
     """`text` without the route's key and without credentials in URLs."""
     if route.api_key and len(route.api_key) >= 4:
         text = text.replace(route.api_key, "[key]")
-    return re.sub(r"(\w+://)[^/@\s]+@", r"\1", text)
+    return without_credentials(text)
+
+
+def hide_secrets(error: AistraleError, route: Route) -> None:
+    """Take the key out of an error's words, and cut its causes off where they repeat it.
+
+    What a library below says of a broken answer may quote the answer, and that may quote the key.
+    """
+    error.message = redact(error.message, route)
+    error.args = (error.message,)
+    if isinstance(error, APIError):
+        error.code, error.request_id = (value and redact(str(value), route) for value in (error.code, error.request_id))
+    link: BaseException = error
+    while (cause := link.__cause__ or link.__context__) is not None:
+        words = f"{cause} {cause!r}"
+        if redact(words, route) != words:
+            link.__cause__ = link.__context__ = None
+            return
+        link = cause
 
 
 def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
@@ -162,7 +189,7 @@ def _build(status: int, headers: Mapping[str, str], body: Any, route: Route) -> 
         base_url=route.base_url,
         variables=f" ({' or '.join(route.profile.key_variables)})" if route.profile.key_variables else "",
     )
-    said = " ".join(message.split())
+    said = " ".join(redact(message, route).split())
     said = said if len(said) <= MAX_MESSAGE else said[:MAX_MESSAGE] + "…"
     shown = f"HTTP {effective}" if effective else "an error"
     text = f"{route.provider} answered {shown} for {route.model}: {said or 'no message'}"
@@ -180,17 +207,21 @@ def _build(status: int, headers: Mapping[str, str], body: Any, route: Route) -> 
     )
 
 
-def _details(body: Any) -> tuple[str, list[str]]:
-    """The message of an error body and its codes, the most telling first. Never raises: any shape may come."""
+def _error_in(body: Any) -> dict[str, Any]:
+    """The part of an error body that says what is wrong, whatever shape came."""
     if isinstance(body, list) and body:  # Gemini wraps an error of a stream in a list
         body = body[0]
-    if not isinstance(body, dict):
-        return (_page_title(body) if isinstance(body, str) else ""), []
-    error = body.get("error", body)
-    if isinstance(error, str):
-        return error, [body["code"]] if isinstance(body.get("code"), str) else []
-    if not isinstance(error, dict):
-        return "", []
+    error = body.get("error", body) if isinstance(body, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def _details(body: Any) -> tuple[str, list[str]]:
+    """The message of an error body and its codes, the most telling first. Never raises: any shape may come."""
+    if isinstance(body, str):
+        return _page_title(body), []
+    if isinstance(body, dict) and isinstance(body.get("error"), str):
+        return body["error"], [body["code"]] if isinstance(body.get("code"), str) else []
+    error = _error_in(body)
     inner = error.get("innererror")
     details = error.get("details")
     candidates = [
@@ -221,27 +252,24 @@ def _classify(status: int | None, codes: list[str], message: str) -> type[APIErr
     return kind
 
 
-_STATUS_OF_CODE = {
-    "overloaded_error": 529,
-    "rate_limit_error": 429,
-    "rate_limit_exceeded": 429,
-    "RESOURCE_EXHAUSTED": 429,
-    "api_error": 500,
-    "server_error": 500,
-    "INTERNAL": 500,
-    "UNAVAILABLE": 503,
+_STATUS_OF_CODE = {"overloaded_error": 529, "UNAVAILABLE": 503, "DEADLINE_EXCEEDED": 504, "timeout_error": 504}
+_STATUS_OF_KIND: dict[type[APIError], int] = {
+    AuthenticationError: 401,
+    PermissionDeniedError: 403,
+    NotFoundError: 404,
+    RateLimitError: 429,
+    ServerError: 500,
 }
 
 
 def _status_in(body: Any, codes: list[str]) -> int | None:
     """The HTTP status that an error body itself names, or that its code stands for."""
-    error = body.get("error", body) if isinstance(body, dict) else {}
-    if not isinstance(error, dict):
-        return None
+    error = _error_in(body)
     for value in (error.get("code"), error.get("status"), error.get("status_code")):
         if isinstance(value, int) and 400 <= value < 600:
             return value
-    return next((_STATUS_OF_CODE[code] for code in codes if code in _STATUS_OF_CODE), None)
+    code = next((code for code in codes if code in BY_CODE), None)
+    return None if code is None else _STATUS_OF_CODE.get(code) or _STATUS_OF_KIND.get(BY_CODE[code], 400)
 
 
 def _page_title(text: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
@@ -29,14 +30,18 @@ from aistrale.models import (
     Usage,
 )
 from aistrale.providers.errors import decode_error_body
+from aistrale.providers.history import arguments_object, calls_of, check_has_turn, made_up_id, strict_json
 from aistrale.providers.merge import deep_merge
-from aistrale.providers.openai import made_up_id
 from aistrale.providers.parts import Media, media_of
 from aistrale.providers.profile import Route
 
 logger = logging.getLogger("aistrale")
 
 PROTOCOL = "google"
+
+FOREIGN_SIGNATURE = "skip_thought_signature_validator"
+"""What stands for the signature of a call that another model made, which Gemini 3 and later ask for.
+Source: https://ai.google.dev/gemini-api/docs/thought-signatures"""
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "STOP": "stop",
@@ -111,7 +116,7 @@ class GoogleCodec:
 
 def _url(route: Route, method: str) -> str:
     base = route.base_url.rstrip("/")
-    if not base.rsplit("/", 1)[-1].startswith("v1"):
+    if not re.search(r"/v\d[^/]*(/|$)", base):
         base += "/v1beta"
     return f"{base}/{quote(_model_path(route.model))}:{method}"
 
@@ -127,7 +132,8 @@ def encode_body(request: CompletionRequest, route: Route) -> JSON:
     """The JSON body of a generateContent request."""
     if request.user is not None:
         logger.warning("google takes no user: it is not sent")
-    body: JSON = {"contents": _encode_contents(request.messages)}
+    body: JSON = {"contents": _encode_contents(request.messages, _is_budgeted(route.model))}
+    check_has_turn(body["contents"], request, "Google")
     system = [part for message in request.messages if _is_system(message) for part in _encode_parts(message)]
     if system:
         body["systemInstruction"] = {"parts": system}
@@ -144,7 +150,12 @@ def _is_system(message: Message) -> bool:
     return message.role in ("system", "developer")
 
 
-def _encode_contents(messages: Iterable[Message]) -> list[JSON]:
+def _is_budgeted(model: str) -> bool:
+    """Gemini 2.5 and its predecessors think by a budget and check no signatures."""
+    return model.rsplit("/", 1)[-1].startswith(("gemini-2", "gemini-1"))
+
+
+def _encode_contents(messages: Iterable[Message], budgeted: bool) -> list[JSON]:
     """Turns of `user` and `model`; results of parallel calls belong into one turn."""
     contents: list[JSON] = []
     called: dict[str, JSON] = {}
@@ -152,9 +163,9 @@ def _encode_contents(messages: Iterable[Message]) -> list[JSON]:
         if _is_system(message):
             continue
         if message.role == "assistant":
-            role, parts = "model", _encode_answer(message)
+            role, parts = "model", _encode_answer(message, signed=not budgeted)
             asked = [part["functionCall"] for part in parts if "functionCall" in part]
-            called.update(zip((call.id for call in message.tool_calls), asked, strict=False))
+            called.update(zip((call.id for call in calls_of(message)), asked, strict=False))
         elif message.role in ("tool", "function"):
             role, parts = "user", _encode_result(message, called)
         else:
@@ -166,7 +177,7 @@ def _encode_contents(messages: Iterable[Message]) -> list[JSON]:
     return contents
 
 
-def _encode_answer(message: Message) -> list[JSON]:
+def _encode_answer(message: Message, *, signed: bool) -> list[JSON]:
     """An earlier answer: as Google sent it (its signatures belong to its parts), unless it was changed since."""
     own = message.provider_content.get(PROTOCOL)
     if own is not None:
@@ -174,14 +185,17 @@ def _encode_answer(message: Message) -> list[JSON]:
         if (told.content, told.tool_calls) == (message.content, message.tool_calls):
             return [part for part in own["parts"] if part != {"text": ""}]
     parts = _encode_parts(message)
-    for call in message.tool_calls:
-        parts.append({"functionCall": {"name": call.name, "args": call.args}})
-    return parts
+    calls: list[JSON] = [
+        {"functionCall": {"name": call.name, "args": arguments_object(call)}} for call in calls_of(message)
+    ]
+    if calls and signed:
+        calls[0]["thoughtSignature"] = FOREIGN_SIGNATURE
+    return parts + calls
 
 
 def _encode_result(message: Message, called: dict[str, JSON]) -> list[JSON]:
     """A tool's result, under the name (and the id, if Google gave one) of the call it answers."""
-    call = called.get(message.tool_call_id or "", {})
+    call = called.get(message.tool_call_id or message.name or "", {})
     name = call.get("name") or message.name
     if not name:
         raise InvalidRequestError(
@@ -197,10 +211,7 @@ def _encode_result(message: Message, called: dict[str, JSON]) -> list[JSON]:
 
 def _result_object(text: str) -> JSON:
     """A function response must be an object; any other result is wrapped as Google's guide does."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
+    value = strict_json(text, text)
     return value if isinstance(value, dict) else {"result": value}
 
 
@@ -273,7 +284,7 @@ def _encode_config(request: CompletionRequest, model: str) -> JSON:
 
 def _encode_thinking(effort: str, model: str) -> JSON:
     """Gemini 2.5 measures thinking by a budget, its successors by a level."""
-    if not model.removeprefix("models/").startswith(("gemini-2", "gemini-1")):
+    if not _is_budgeted(model):
         return {
             "thinkingLevel": "minimal" if effort == "none" else effort,
             "includeThoughts": effort != "none",
@@ -300,7 +311,7 @@ def decode_parts(parts: list[JSON], response_id: str | None, index: int) -> Mess
     calls: list[ToolCall] = []
     for part in parts:
         if part.get("thought"):
-            reasoning.append(ReasoningBlock(part.get("text", ""), part.get("thoughtSignature")))
+            reasoning.append(ReasoningBlock(part.get("text", ""), part.get("thoughtSignature"), origin=PROTOCOL))
         elif "text" in part:
             texts.append(part["text"])
         elif call := part.get("functionCall"):

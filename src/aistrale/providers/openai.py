@@ -9,10 +9,10 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import re
 from array import array
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from hashlib import sha256
 from sys import byteorder
 from typing import Any
 
@@ -33,6 +33,7 @@ from aistrale.models import (
     Usage,
 )
 from aistrale.providers.errors import decode_error_body
+from aistrale.providers.history import fit_id, made_up_id
 from aistrale.providers.merge import deep_merge, merge_delta
 from aistrale.providers.profile import Profile, Route
 
@@ -131,7 +132,8 @@ def encode_body(request: CompletionRequest, route: Route, *, stream: bool) -> JS
         value = getattr(request, name)
         if value is not None and _is_taken(name, request, profile):
             body[profile.renames.get(name, name)] = value
-    if "max_tokens" in body and route.model.startswith(profile.new_limit_models or "\0"):
+    newer = profile.new_limit_models
+    if "max_tokens" in body and newer is not None and re.match(newer, route.model):
         body.setdefault("max_completion_tokens", body.pop("max_tokens"))
     if isinstance(request.tool_choice, str):
         body["tool_choice"] = encode_tool_choice(request.tool_choice)
@@ -186,35 +188,34 @@ def _is_taken(name: str, request: CompletionRequest, profile: Profile) -> bool:
 
 
 def _encode_message(message: Message, profile: Profile) -> JSON:
-    body = message.to_dict()
+    body = {key: value for key, value in message.to_dict().items() if key not in profile.message_drops}
+    if message.role == "tool" and message.name is not None:
+        body["name"] = message.name  # what some refuse of people they take of tools
     if message.reasoning_blocks and profile.reasoning_field and message.role == "assistant":
         body.setdefault(profile.reasoning_field, _encode_reasoning(message, profile.reasoning_field))
     if "audio" in body and message.role == "assistant":  # an earlier spoken answer is named, not sent again
         body["audio"] = {"id": body["audio"]["id"]}
     if length := profile.tool_call_id_length:
         for call in body.get("tool_calls") or ():
-            call["id"] = _fit_id(call["id"], length)
+            call["id"] = fit_id(call["id"], length)
         if "tool_call_id" in body:
-            body["tool_call_id"] = _fit_id(body["tool_call_id"], length)
-    if message.role == "assistant" and "content" not in body and not message.tool_calls:
-        body["content"] = ""
+            body["tool_call_id"] = fit_id(body["tool_call_id"], length)
+    if message.role == "assistant" and "content" not in body and (profile.needs_content or not message.tool_calls):
+        body["content"] = None if message.tool_calls else ""
     return body
 
 
 def _encode_reasoning(message: Message, field: str) -> Any:
     if field != "reasoning_details":
         return message.reasoning
-    return [
-        block.detail or {"type": "reasoning.text", "text": block.text, "signature": block.signature}
-        for block in message.reasoning_blocks
-    ]
+    return [block.detail or _encode_detail(block) for block in message.reasoning_blocks]
 
 
-def _fit_id(identifier: str, length: int) -> str:
-    """`identifier` if it fits, else one made from it: the same each time, so that call and result still match."""
-    if len(identifier) == length and identifier.isalnum():
-        return identifier
-    return sha256(identifier.encode()).hexdigest()[:length]
+def _encode_detail(block: ReasoningBlock) -> JSON:
+    """Another provider's reasoning as OpenRouter has it: https://openrouter.ai/docs/use-cases/reasoning-tokens"""
+    if block.data is not None:
+        return {"type": "reasoning.encrypted", "data": block.data}
+    return {"type": "reasoning.text", "text": block.text, "signature": block.signature}
 
 
 # Answers
@@ -266,11 +267,6 @@ def _decode_tool_calls(message: JSON, body: JSON, index: int) -> tuple[ToolCall,
         identifier = made_up_id(body.get("id"), index, len(calls))
         calls.append(ToolCall(identifier, legacy["name"], legacy.get("arguments") or ""))
     return tuple(calls)
-
-
-def made_up_id(response_id: str | None, index: int, position: int) -> str:
-    """An id for a tool call that came without one: the same for the same call, streamed or not."""
-    return "call_" + sha256(f"{response_id}/{index}/{position}".encode()).hexdigest()[:16]
 
 
 def _decode_reasoning(message: JSON, content: Any) -> tuple[ReasoningBlock, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -26,8 +27,10 @@ class Profile:
     drops: request fields the provider refuses and that only tune (they are left out, with a log line).
     renames: request fields it knows by another name.
     stream_usage: a stream has to be asked for its usage (`stream_options`).
-    new_limit_models: prefixes of models that take `max_completion_tokens` only.
+    new_limit_models: a pattern of the names of models that take `max_completion_tokens` only.
     reasoning_field: where it wants its own reasoning back in an assistant message, None for nowhere.
+    message_drops: fields of messages that it refuses.
+    needs_content: it wants `content` in every message, null beside tool calls.
     tool_call_id_length: how long a tool call's id must be, None for any.
     idempotency_header: the header under which it takes an idempotency key.
     metadata_needs_store: it takes `metadata` only together with `store`.
@@ -49,8 +52,10 @@ class Profile:
     drops: frozenset[str] = frozenset()
     renames: Mapping[str, str] = field(default_factory=dict)
     stream_usage: bool = True
-    new_limit_models: tuple[str, ...] = ()
+    new_limit_models: str | None = None
     reasoning_field: Literal["reasoning_content", "reasoning", "reasoning_details"] | None = None
+    message_drops: frozenset[str] = frozenset(("annotations", "images"))
+    needs_content: bool = False
     tool_call_id_length: int | None = None
     idempotency_header: str | None = None
     metadata_needs_store: bool = False
@@ -70,6 +75,11 @@ class Route:
     def provider(self) -> str:
         return self.profile.name
 
+    @property
+    def address(self) -> str:
+        """The base URL fit to be shown."""
+        return without_credentials(self.base_url)
+
     def auth_headers(self) -> dict[str, str]:
         """The header that carries the key, none without a key."""
         if not self.api_key:
@@ -80,3 +90,8 @@ class Route:
     def request(self, url: str, body: bytes, **headers: str) -> HTTPRequest:
         """A JSON POST to `url` with this route's key."""
         return HTTPRequest("POST", url, {"Content-Type": "application/json", **self.auth_headers(), **headers}, body)
+
+
+def without_credentials(text: str) -> str:
+    """`text` without what stands before the @ of the URLs in it."""
+    return re.sub(r"(\w{1,20}://)[^/@\s]{1,1000}@", r"\1", text) if "@" in text else text

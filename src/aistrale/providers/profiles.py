@@ -9,13 +9,15 @@ from __future__ import annotations
 from aistrale.providers.echo import respond
 from aistrale.providers.profile import Profile
 
-_REASONING_MODELS = ("o1", "o3", "o4", "gpt-5")
+_REASONING_MODELS = r"o\d|gpt-([5-9]|\d\d)"
+_NO_TOP_K = frozenset(("top_k",))
 
 PROFILES: dict[str, Profile] = {
     profile.name: profile
     for profile in (
         Profile(
             name="openai",
+            drops=_NO_TOP_K,
             model_prefixes=("gpt-", "chatgpt-", "o1", "o3", "o4", "text-embedding-"),
             base_url="https://api.openai.com/v1",
             base_url_variable="OPENAI_BASE_URL",
@@ -51,6 +53,7 @@ PROFILES: dict[str, Profile] = {
         Profile(
             # The model is the deployment's name, and the base URL the resource's own.
             name="azure",
+            drops=_NO_TOP_K,
             protocol="azure",
             base_url_variable="AZURE_OPENAI_ENDPOINT",
             key_variables=("AZURE_OPENAI_API_KEY",),
@@ -61,6 +64,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             name="groq",
+            drops=_NO_TOP_K,
             base_url="https://api.groq.com/openai/v1",
             base_url_variable="GROQ_BASE_URL",
             key_variables=("GROQ_API_KEY",),
@@ -75,13 +79,15 @@ PROFILES: dict[str, Profile] = {
             default_model="mistral-small-latest",
             default_embedding_model="mistral-embed",
             telemetry_name="mistral_ai",
-            renames={"seed": "random_seed"},
-            drops=frozenset(("user",)),
+            renames={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
+            drops=frozenset(("user", "top_k")),
+            message_drops=frozenset(("annotations", "images", "name")),
             stream_usage=False,
             tool_call_id_length=9,
         ),
         Profile(
             name="deepseek",
+            needs_content=True,
             model_prefixes=("deepseek-",),
             base_url="https://api.deepseek.com",
             key_variables=("DEEPSEEK_API_KEY",),
@@ -98,6 +104,7 @@ PROFILES: dict[str, Profile] = {
         Profile(
             # Reports each answer's cost in `usage.cost`.
             name="openrouter",
+            message_drops=frozenset(),
             namespaced_models=True,
             base_url="https://openrouter.ai/api/v1",
             key_variables=("OPENROUTER_API_KEY",),
@@ -116,7 +123,7 @@ PROFILES: dict[str, Profile] = {
             base_url="https://api.cerebras.ai/v1",
             key_variables=("CEREBRAS_API_KEY",),
             default_model="gpt-oss-120b",
-            new_limit_models=("",),
+            new_limit_models="",
         ),
         Profile(
             name="xai",
@@ -151,12 +158,14 @@ PROFILES: dict[str, Profile] = {
         Profile(
             # Whatever speaks OpenAI's protocol at a `base_url` that was given without a provider.
             name="compatible",
+            message_drops=frozenset(),
             key_required=False,
             namespaced_models=True,
         ),
         Profile(
             # Another Aistrale: keys, prompts and books are the server's.
             name="aistrale",
+            message_drops=frozenset(),
             base_url_variable="AISTRALE_API_URL",
             key_variables=("AISTRALE_API_KEY",),
             key_required=False,

@@ -186,6 +186,8 @@ def _raise_typed(error: Exception, url: str, timeout: Timeout) -> NoReturn:
             raise_unreachable(error, url)
         case aiohttp.ClientPayloadError() if isinstance(error.__cause__, ContentEncodingError):
             raise_undecodable(error)
+        case aiohttp.ClientResponseError():  # itself holds the request's headers, so its cause is chained
+            raise_broken(error.__cause__ or error)
         case aiohttp.InvalidURL() | ValueError():
             raise_bad_url(url)
         case _:

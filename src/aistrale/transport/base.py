@@ -87,7 +87,11 @@ def raise_unreachable(error: BaseException, url: str) -> NoReturn:
 
 
 def raise_broken(error: BaseException) -> NoReturn:
-    raise NetworkError(f"The connection broke before the answer was whole: {error or type(error).__name__}.") from error
+    said = str(error).rstrip(".") or type(error).__name__
+    raise NetworkError(
+        f"The connection broke before the answer was whole: {said[:500]}. "
+        "Try again; if it keeps breaking, check the base URL and what stands in between."
+    ) from error
 
 
 def raise_undecodable(error: BaseException) -> NoReturn:
