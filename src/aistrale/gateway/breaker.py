@@ -55,8 +55,10 @@ class CircuitBreaker:
             self._circuits.pop((route.provider, route.base_url), None)
 
     def failed(self, route: Route, error: AistraleError) -> None:
-        """Count a failure if it is the upstream's."""
+        """Count a failure if it is the upstream's; any other answer shows that the upstream is up."""
         if not _is_upstreams(error):
+            if isinstance(error, APIError) and error.status is not None:
+                self.succeeded(route)
             return
         with self._lock:
             circuit = self._circuits.setdefault((route.provider, route.base_url), _Circuit())

@@ -112,17 +112,31 @@ class AsyncDriver:
 
     def abandon(self, loop: asyncio.AbstractEventLoop) -> None:
         """End the flow where nothing can be awaited: handlers hear of it now, `loop` closes what is open."""
-        with suppress(Left, StopIteration, RuntimeError):  # RuntimeError: the loop is closed, and its sockets with it
+
+        def later(function: Callable[..., Any], *arguments: Any) -> None:
+            with suppress(RuntimeError):  # the loop is closed, and its sockets with it
+                loop.call_soon_threadsafe(function, *arguments)
+
+        with suppress(Left, StopIteration):
             action = self._flow.throw(Left())
             while True:
                 match action:
                     case Notify():
                         told = tell(action)
                         if inspect.iscoroutine(told):
-                            loop.call_soon_threadsafe(loop.create_task, tell_async(action, told))
+                            later(_as_task, loop, action, told)
                     case Close(response):
-                        loop.call_soon_threadsafe(response.abandon)
+                        later(response.abandon)
                 action = self._flow.send(None)
+
+
+def _as_task(loop: asyncio.AbstractEventLoop, action: Notify, told: Any) -> None:
+    task = loop.create_task(tell_async(action, told))
+    _tasks.add(task)  # or the loop might forget it
+    task.add_done_callback(_tasks.discard)
+
+
+_tasks: set[asyncio.Task[None]] = set()
 
 
 def tell(action: Notify) -> Any:

@@ -158,6 +158,8 @@ def flow(plan: Plan) -> Flow:
             plan.started_handlers.append(handler)
         result = yield from _answer(plan)
         _finish(result, plan)
+    except GeneratorExit:  # the flow itself is being collected: nobody is left to perform anything
+        raise
     except BaseException as error:
         if isinstance(error, AistraleError):
             error.attempts = tuple(call.attempts)
@@ -175,6 +177,8 @@ def _tell_all(plan: Plan, event: str, *arguments: Any) -> Flow:
     for handler in plan.started_handlers:
         try:
             yield Notify(handler, event, arguments)
+        except GeneratorExit:
+            raise
         except BaseException as error:  # noqa: BLE001 - raised below
             cancelled = cancelled or error
     if cancelled is not None:
@@ -198,7 +202,9 @@ def _answer(plan: Plan) -> Flow:
     if plan.cache is None:
         return (yield from _ask(plan))
     route = plan.routes[0]
-    key = cache_key(_encoded(plan, codec_of(route.profile.protocol), route, stream=False))
+    request = _encoded(plan, codec_of(route.profile.protocol), route, stream=False)
+    request.headers.update(plan.call.request.options.headers)
+    key = cache_key(request)
     kept = plan.cache.get(key)
     if kept is None:
         completion = yield from _ask(plan)
@@ -320,6 +326,8 @@ def _exchange(plan: Plan, codec: Codec, route: Route, request: HTTPRequest) -> F
             return (yield from _stream(plan, codec, route, response))
         body = yield Read(response)
         result = _decode(plan, codec, route, response, body)
+    except GeneratorExit:
+        raise
     except BaseException:
         yield Close(response)
         raise
@@ -368,6 +376,7 @@ def _stream(plan: Plan, codec: Codec, route: Route, response: Any) -> Flow:
             if plan.call.first_token is None:
                 raise
             raise _interrupted(plan, codec, route, decoder, error.message) from error
+        yield Close(response)
     except BaseException:
         plan.call.partial = _partial(plan, codec, route, decoder)
         raise
@@ -415,6 +424,8 @@ def _interrupted(plan: Plan, codec: Codec, route: Route, decoder: StreamDecoder,
 
 def _partial(plan: Plan, codec: Codec, route: Route, decoder: StreamDecoder) -> Completion | None:
     """What has arrived of an answer; None if that is not yet anything."""
+    if plan.call.first_token is None:
+        return None
     try:
         partial: Completion = plan.decode(codec, decoder.body(), route)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError):

@@ -131,7 +131,7 @@ class Gateway:
             routes=self._router.routes(request.model, options, fallbacks),
             encode=lambda codec, route, stream: codec.encode(request, route, stream=stream),
             decode=lambda codec, body, route: codec.decode(body, route),
-            cache=self._cache if cache is True else cache or None,
+            cache=self._cache if cache is True else None if cache is False else cache,
             output_type=request.output_type,
         )
 

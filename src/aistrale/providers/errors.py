@@ -158,23 +158,24 @@ def hide_secrets(error: AistraleError, route: Route) -> None:
         link = cause
 
 
+_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
+
+
 def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """How long the answer asks to wait: `retry-after-ms`, or Retry-After in seconds or as a date.
 
     Source: RFC 9110, section 10.2.3. None if it does not say, or not so that one can read it.
     """
+    milliseconds, value = headers.get("retry-after-ms", "").strip(), headers.get("retry-after", "").strip()
+    if _NUMBER.fullmatch(milliseconds):
+        return float(milliseconds) / 1000
+    if _NUMBER.fullmatch(value):
+        return float(value)
     try:
-        if milliseconds := headers.get("retry-after-ms"):
-            return max(0.0, float(milliseconds) / 1000)
-        value = headers.get("retry-after", "").strip()
-        if not value:
-            return None
-        if re.fullmatch(r"\d+(\.\d+)?", value):
-            return float(value)
         date = parsedate_to_datetime(value)
         date = date if date.tzinfo else date.replace(tzinfo=UTC)
         return max(0.0, (date - (now or datetime.now(UTC))).total_seconds())
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, TypeError):
         return None
 
 

@@ -44,11 +44,12 @@ def _merge_lists(before: list[Any], pieces: list[Any]) -> list[Any]:
     joined = list(before)
     for piece in pieces:
         index = piece.get("index") if isinstance(piece, dict) else None
+        # What shares an index but is of another kind is another thing: a summary and a ciphertext, say.
         same = next(
             (
                 i
                 for i, entry in enumerate(joined)
-                if index is not None and isinstance(entry, dict) and entry.get("index") == index
+                if index is not None and isinstance(entry, dict) and _key(entry) == _key(piece)
             ),
             None,
         )
@@ -57,3 +58,7 @@ def _merge_lists(before: list[Any], pieces: list[Any]) -> list[Any]:
         else:
             joined[same] = merge_delta(joined[same], piece)
     return joined
+
+
+def _key(entry: JSON) -> tuple[Any, Any]:
+    return entry.get("index"), entry.get("type")

@@ -270,7 +270,7 @@ def _decode_tool_calls(message: JSON, body: JSON, index: int) -> tuple[ToolCall,
 
 
 def _decode_reasoning(message: JSON, content: Any) -> tuple[ReasoningBlock, ...]:
-    text = next((message[key] for key in REASONING_FIELDS if isinstance(message.get(key), str)), "")
+    text = next((message[key] for key in REASONING_FIELDS if message.get(key) and isinstance(message[key], str)), "")
     if isinstance(content, list):  # Mistral: parts of type "thinking"
         text += "".join(_parts_text(p.get("thinking"), "text") for p in content if p.get("type") == "thinking")
     details = message.get("reasoning_details")
@@ -278,7 +278,7 @@ def _decode_reasoning(message: JSON, content: Any) -> tuple[ReasoningBlock, ...]
         return (ReasoningBlock(text),) if text else ()
     blocks = [
         ReasoningBlock(
-            detail.get("text") or detail.get("summary") or "",
+            _detail_text(detail),
             detail.get("signature"),
             detail.get("data"),
             detail,
@@ -288,6 +288,10 @@ def _decode_reasoning(message: JSON, content: Any) -> tuple[ReasoningBlock, ...]
     if text and not any(block.text for block in blocks):
         blocks.insert(0, ReasoningBlock(text))
     return tuple(blocks)
+
+
+def _detail_text(detail: JSON) -> str:
+    return detail.get("text") or detail.get("summary") or ""
 
 
 def _parts_text(parts: Any, key: str) -> str:
@@ -425,13 +429,17 @@ class _ChoiceParts:
                 if key == "content":
                     text = value
                 elif key in REASONING_FIELDS:
-                    reasoning = value
+                    reasoning = value or reasoning
             elif key == "tool_calls":
                 calls = tuple([self._add_call(call) for call in value])
             elif key == "content":  # Mistral: a list of parts
                 text, reasoning = self._add_parts(value)
             else:
                 self._other[key] = merge_delta(self._other.get(key), value)
+                if key == "function_call":
+                    calls = (self._function_call_piece(value),)
+                elif key == "reasoning_details" and not reasoning:
+                    reasoning = "".join(_detail_text(detail) for detail in value)
         return text, reasoning, calls
 
     def choice(self, index: int) -> JSON:
@@ -441,6 +449,13 @@ class _ChoiceParts:
         if self._calls:
             message["tool_calls"] = self._calls
         return {"index": index, "message": message, "finish_reason": self.finish_reason}
+
+    def _function_call_piece(self, piece: JSON) -> ToolCallChunk:
+        """A piece of the predecessor of tool calls, which had no ids."""
+        position = len(self._calls)
+        name = piece.get("name") or None
+        identifier = made_up_id(self._id, self._index, position) if name else None
+        return ToolCallChunk(position, identifier, name, piece.get("arguments") or "")
 
     def _add_parts(self, parts: list[JSON]) -> tuple[str, str]:
         text = _parts_text(parts, "text")

@@ -19,9 +19,12 @@ class EventStreamDecoder:
         self._buffer = b""
         self._event = ""
         self._data: list[str] = []
-        self._started = False
+        self._started = self._after_cr = False
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
+        if self._after_cr and data:  # CR LF is one line end, also where the network cuts it in two
+            data = data.removeprefix(b"\n")
+            self._after_cr = False
         buffer = self._buffer + data if self._buffer else data
         if not self._started:
             if len(buffer) < 3 and b"\xef\xbb\xbf".startswith(buffer):
@@ -30,14 +33,13 @@ class EventStreamDecoder:
             buffer = buffer.removeprefix(b"\xef\xbb\xbf")
             self._started = True
         if b"\r" in buffer:
-            buffer, held = _one_kind_of_line_end(buffer)
-        else:
-            held = b""
+            self._after_cr = buffer.endswith(b"\r")
+            buffer = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         end = buffer.rfind(b"\n")
         if end < 0:
-            self._buffer = buffer + held
+            self._buffer = buffer
             return []
-        self._buffer = buffer[end + 1 :] + held
+        self._buffer = buffer[end + 1 :]
         return self._take(buffer[:end].split(b"\n"))
 
     def _take(self, lines: list[bytes]) -> list[ServerSentEvent]:
@@ -57,10 +59,3 @@ class EventStreamDecoder:
             elif line == b"data":
                 self._data.append("")
         return events
-
-
-def _one_kind_of_line_end(buffer: bytes) -> tuple[bytes, bytes]:
-    """`buffer` with CRLF and CR as LF, and the CR at its end that may yet turn out to be half of a CRLF."""
-    held = b"\r" if buffer.endswith(b"\r") else b""
-    whole = buffer[: len(buffer) - len(held)]
-    return whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), held
