@@ -4,13 +4,13 @@ import asyncio
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import httpx
 import pytest
 from upstream import Upstream
 
-import aistrale
+from aistrale import AsyncClient, Client, Completion
 
 KEY = "sk-aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW"
 """The key of every test's client: none may turn up where people look."""
@@ -41,9 +41,8 @@ OWN_SYNC_STREAM, OWN_ASYNC_STREAM = Way(streamed=True, own_client=True), Way(Tru
 
 sync_and_async = pytest.mark.parametrize("way", [SYNC, ASYNC], ids=str)
 our_ways = pytest.mark.parametrize("way", [SYNC, SYNC_STREAM, ASYNC, ASYNC_STREAM], ids=str)
-every_way = pytest.mark.parametrize(
-    "way", [SYNC, SYNC_STREAM, ASYNC, ASYNC_STREAM, OWN_SYNC, OWN_SYNC_STREAM, OWN_ASYNC, OWN_ASYNC_STREAM], ids=str
-)
+EVERY_WAY = [SYNC, SYNC_STREAM, ASYNC, ASYNC_STREAM, OWN_SYNC, OWN_SYNC_STREAM, OWN_ASYNC, OWN_ASYNC_STREAM]
+every_way = pytest.mark.parametrize("way", EVERY_WAY, ids=str)
 every_stream = pytest.mark.parametrize("way", [SYNC_STREAM, ASYNC_STREAM, OWN_SYNC_STREAM, OWN_ASYNC_STREAM], ids=str)
 
 
@@ -55,23 +54,21 @@ class Caller:
         self._runner = asyncio.Runner()
         own = httpx.AsyncClient if way.is_async else httpx.Client
         self._own = own(verify=False) if way.own_client else None  # certificates take long to load
-        kind = aistrale.AsyncClient if way.is_async else aistrale.Client
+        kind = AsyncClient if way.is_async else Client
         self.client: Any = kind(http_client=self._own, **options)
 
-    def ask(self, prompt: Any = "Hello", **options: Any) -> aistrale.Completion:
+    def ask(self, prompt: Any = "Hello", **options: Any) -> Completion:
         """The whole answer, whichever way it comes."""
-        client = self.client
         if self._way.is_async:
             return self._runner.run(self._ask_async(prompt, options))
-        answer: aistrale.Completion = (
-            client.stream(prompt, **options).until_done() if self._way.streamed else client.run(prompt, **options)
-        )
-        return answer
-
-    async def _ask_async(self, prompt: Any, options: dict[str, Any]) -> aistrale.Completion:
         if self._way.streamed:
-            return await self.client.stream(prompt, **options).until_done()
-        return await self.client.run(prompt, **options)
+            return cast(Completion, self.client.stream(prompt, **options).until_done())
+        return cast(Completion, self.client.run(prompt, **options))
+
+    async def _ask_async(self, prompt: Any, options: dict[str, Any]) -> Completion:
+        if self._way.streamed:
+            return cast(Completion, await self.client.stream(prompt, **options).until_done())
+        return cast(Completion, await self.client.run(prompt, **options))
 
     def close_connections(self) -> None:
         if self._way.is_async:

@@ -194,7 +194,8 @@ class Upstream:
 
     def hang_up(self) -> None:
         """Close every connection, as a server does that no longer wants an idle one."""
-        self._loop.call_soon_threadsafe(lambda: [c.transport.close() for c in self._connections])
+        for connection in list(self._connections):
+            self._loop.call_soon_threadsafe(connection.transport.close)
 
     @contextmanager
     def running(self) -> Iterator["Upstream"]:

@@ -30,7 +30,9 @@ class Timeout:
 
     connect: until a connection stands.
     read: between two arrivals of bytes, the first included.
-    total: from sending to the last byte of the answer.
+    total: from sending to the last byte of the answer. In sync code the answer's head counts as one
+    arrival: an upstream that sends its head byte by byte stretches the total, one that does so with the
+    body does not.
     """
 
     connect: float | None = DEFAULT_CONNECT_SECONDS

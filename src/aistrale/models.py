@@ -121,8 +121,10 @@ class Message:
                 known[key] = entry
             else:
                 extra[key] = entry
-        if "tool_calls" in known:
-            known["tool_calls"] = tuple(_tool_call(entry) for entry in known["tool_calls"])
+        if calls := known.pop("tool_calls", None):
+            known["tool_calls"] = tuple(_tool_call(entry) for entry in listed(calls, "tool_calls"))
+        elif calls is not None:
+            extra["tool_calls"] = calls
         if isinstance(known.get("content"), tuple):
             known["content"] = list(known["content"])
         return cls(**known, extra=extra)
@@ -151,6 +153,13 @@ class Message:
         raise InvalidRequestError(f"A prompt is a string or a list of messages, not {kind_of(prompt)}")
 
 
+def listed(value: Any, name: str) -> list[Any]:
+    """`value` as a list. Raises InvalidRequestError if it is none."""
+    if not isinstance(value, list | tuple):
+        raise InvalidRequestError(f"{name} must be a list, not {kind_of(value)}")
+    return list(value)
+
+
 _MESSAGE_KEYS = frozenset(("role", "content", "name", "tool_calls", "tool_call_id", "refusal"))
 
 Prompt: TypeAlias = str | Message | Mapping[str, Any] | Sequence[Message | Mapping[str, Any]]
@@ -162,25 +171,30 @@ def _tool_call(value: Any) -> ToolCall:
         return value
     try:
         kind = value.get("type", "function")
+        text = "input" if kind == "custom" else "arguments"
         body = value[kind]
-        name, arguments = body["name"], body["input" if kind == "custom" else "arguments"]
+        name, arguments = body["name"], body[text]
+        extra = {key: entry for key, entry in value.items() if key not in ("id", "type", kind)}
+        if more := {key: entry for key, entry in body.items() if key not in ("name", text)}:
+            extra[kind] = more
     except (AttributeError, KeyError, TypeError):
         raise InvalidRequestError(
             "A tool call needs an 'id' and a 'function' with 'name' and 'arguments' (a JSON text)"
         ) from None
-    extra = {key: entry for key, entry in value.items() if key not in ("id", "type", kind)}
+    identifier = value.get("id") or ""
+    if not identifier and "id" in value:
+        extra["id"] = value["id"]
     if "type" not in value:
         kind = ""  # some providers leave it out, and what came without it goes back without it
-    return ToolCall(value.get("id", ""), name, arguments, kind, extra)
+    return ToolCall(identifier, name, arguments, kind, extra)
 
 
 def tool_call_to_dict(call: ToolCall) -> JSON:
     """The OpenAI shape of a tool call."""
-    if call.type == "custom":
-        body: JSON = {"custom": {"name": call.name, "input": call.arguments}}
-    else:
-        body = {"function": {"name": call.name, "arguments": call.arguments}}
-    return {"id": call.id, **({"type": call.type} if call.type else {}), **body, **call.extra}
+    kind, text = ("custom", "input") if call.type == "custom" else ("function", "arguments")
+    head = {key: value for key, value in (("id", call.id), ("type", call.type)) if value}
+    body = {"name": call.name, text: call.arguments, **call.extra.get(kind, {})}
+    return {**head, **call.extra, kind: body}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +270,10 @@ class CompletionRequest:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
                 raise InvalidRequestError(f"{name} must be {article}, not {value!r}")
+        if isinstance(self.stop, list) and not all(isinstance(text, str) for text in self.stop):
+            raise InvalidRequestError("stop must be a text or a list of texts")
+        if self.n is not None and self.n < 1:
+            raise InvalidRequestError(f"n must be at least 1, not {self.n}")
         if self.output_limit is not None and self.output_limit < 1:
             raise InvalidRequestError(f"max_tokens must be at least 1, not {self.output_limit}")
         if self.tools:

@@ -27,7 +27,9 @@ def tool_of(tool: Any) -> JSONSchema:
         name, parameters = tool.__name__, _parameters_of(tool)
     else:
         raise InvalidRequestError(f"A tool must be a dict, a function or a pydantic class, not {kind_of(tool)}")
-    function = {"name": name, "description": inspect.getdoc(tool) or "", "parameters": parameters}
+    # A class's own docstring: pydantic's is inherited, and says nothing of the tool.
+    description = inspect.cleandoc(vars(tool).get("__doc__") or "") if isinstance(tool, type) else inspect.getdoc(tool)
+    function = {"name": name, "description": description or "", "parameters": parameters}
     return {"type": "function", "function": {key: value for key, value in function.items() if value != ""}}
 
 
@@ -74,29 +76,42 @@ def response_format_of(value: Any) -> tuple[JSONSchema, Any]:
 def strict(schema: JSONSchema) -> JSONSchema:
     """A copy of `schema` in which every object is closed and requires all its properties.
 
-    Defaults go: a property the model must give needs none, and OpenAI refuses them.
+    Defaults go: a property the model must give needs none, and OpenAI refuses them. So does a reference
+    with anything beside it: what it refers to is put in its place.
     """
     schema = copy.deepcopy(schema)
-    _make_strict(schema)
+    _make_strict(schema, schema)
     return schema
 
 
-def _make_strict(schema: Any) -> None:
+def _make_strict(schema: Any, root: JSONSchema) -> None:
     if isinstance(schema, list):
         for child in schema:
-            _make_strict(child)
+            _make_strict(child, root)
         return
     if not isinstance(schema, dict):
         return
     schema.pop("default", None)
+    if "$ref" in schema and len(schema) > 1:
+        referred = copy.deepcopy(_resolve(schema.pop("$ref"), root))
+        for key, value in referred.items():
+            schema.setdefault(key, value)
     if schema.get("type") == "object" and "properties" in schema:
         schema["additionalProperties"] = False
         schema["required"] = list(schema["properties"])
     for key in _SCHEMA_OF + _SCHEMA_LISTS:
-        _make_strict(schema.get(key))
+        _make_strict(schema.get(key), root)
     for key in _SCHEMAS_BY_NAME:
         for child in schema.get(key, {}).values():
-            _make_strict(child)
+            _make_strict(child, root)
+
+
+def _resolve(reference: str, root: JSONSchema) -> JSONSchema:
+    value: Any = root
+    for key in reference.removeprefix("#/").split("/"):
+        value = value[key]
+    result: JSONSchema = value
+    return result
 
 
 def parse_output(text: str, output_type: Any) -> Any:

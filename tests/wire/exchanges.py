@@ -37,10 +37,14 @@ class Exchange:
         return "event-stream" in self.content_type
 
 
+def folder() -> Path:
+    """Where the recordings lie, and `replay.py`, which serves them."""
+    return Path(os.environ.get("AISTRALE_WIRE") or BESIDE)
+
+
 @cache
 def _recorded() -> tuple[Exchange, ...]:
-    folder = Path(os.environ.get("AISTRALE_WIRE") or BESIDE)
-    texts = (file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.jsonl")))
+    texts = (file.read_text(encoding="utf-8") for file in sorted(folder().glob("*.jsonl")))
     # Not splitlines(), which also splits at the U+2028 that JSON allows inside a string.
     entries = (json.loads(line) for text in texts for line in text.split("\n") if line)
     return tuple(Exchange(**{field.name: entry[field.name] for field in fields(Exchange)}) for entry in entries)

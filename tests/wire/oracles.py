@@ -143,15 +143,23 @@ def _openai_embeddings(exchange: Exchange) -> tuple[list[list[float]], int | Non
     return vectors, getattr(answer.usage, "prompt_tokens", None) or answer.usage.total_tokens
 
 
-def _anthropic(exchange: Exchange) -> Story:
+def content_blocks(exchange: Exchange) -> list[dict[str, Any]]:
+    """The blocks of Anthropic's answer, those of a stream put together, as its SDK would send them back."""
+    blocks: list[dict[str, Any]] = _anthropic_message(exchange).to_dict(warnings=False)["content"]
+    return blocks
+
+
+def _anthropic_message(exchange: Exchange) -> Any:
     http = _http(exchange, httpx2)
     messages = anthropic.Anthropic(api_key="unused", http_client=http, max_retries=0).messages
-    message: Any
     if exchange.streamed:
         with messages.stream(model="any", messages=[], max_tokens=1) as stream:
-            message = stream.get_final_message()
-    else:
-        message = messages.create(model="any", messages=[], max_tokens=1)
+            return stream.get_final_message()
+    return messages.create(model="any", messages=[], max_tokens=1)
+
+
+def _anthropic(exchange: Exchange) -> Story:
+    message = _anthropic_message(exchange)
     blocks, usage = message.content, message.usage
     choice = Choice(
         "".join(block.text for block in blocks if block.type == "text"),

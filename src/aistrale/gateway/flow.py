@@ -42,6 +42,9 @@ logger = logging.getLogger("aistrale")
 ERROR_BODY_LIMIT = 1024 * 1024
 """Bytes of an error answer that are read before its connection is given up."""
 
+_NOT_ITS_SHAPE = (KeyError, TypeError, AttributeError, ValueError, IndexError, RecursionError)
+"""What reading a body raises that has not the shape of an answer."""
+
 Result: TypeAlias = Completion | Embedding
 
 
@@ -346,7 +349,7 @@ def _decode(plan: Plan, codec: Codec, route: Route, response: Any, body: bytes) 
         raise decode_error_body(parsed, route, status=response.status, headers=response.headers)
     try:
         result: Result = plan.decode(codec, parsed, route)
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+    except _NOT_ITS_SHAPE as error:
         why = f"its JSON has not the shape of one ({type(error).__name__}: {error})"
         raise not_an_answer(response.status, response.headers, body, route, why) from error
     return result
@@ -382,7 +385,11 @@ def _stream(plan: Plan, codec: Codec, route: Route, response: Any) -> Flow:
         raise
     if not decoder.complete:
         raise _interrupted(plan, codec, route, decoder, "it ended without a word that it was over")
-    return plan.decode(codec, decoder.body(), route)
+    try:
+        return plan.decode(codec, decoder.body(), route)
+    except _NOT_ITS_SHAPE as error:
+        why = f"its events do not add up to one ({type(error).__name__}: {error})"
+        raise not_an_answer(response.status, response.headers, b"", route, why) from error
 
 
 def _feed(
@@ -395,7 +402,7 @@ def _feed(
             chunks += decoder.feed(event)
     except AistraleError as error:
         return chunks, error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except _NOT_ITS_SHAPE as error:
         why = f"an event in its stream cannot be read ({type(error).__name__}: {error})"
         wrong = not_an_answer(response.status, response.headers, data, route, why)
         wrong.__cause__ = error
@@ -428,7 +435,7 @@ def _partial(plan: Plan, codec: Codec, route: Route, decoder: StreamDecoder) -> 
         return None
     try:
         partial: Completion = plan.decode(codec, decoder.body(), route)
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError):
+    except _NOT_ITS_SHAPE:
         return None
     _finish(partial, plan)
     return partial

@@ -154,11 +154,15 @@ def encode_body(request: CompletionRequest, route: Route) -> JSON:
     return body
 
 
+def _is_untuned(model: str) -> bool:
+    return model.startswith("claude-") and not model.startswith(SAMPLED_MODELS)
+
+
 def _left_out(request: CompletionRequest, model: str) -> list[str]:
     """The fields that only tune and that the model refuses; they are logged."""
     if request.n is not None and request.n != 1:
         raise InvalidRequestError("Anthropic gives one answer a call: leave n out, or make several calls")
-    refused = _NEVER_TAKEN if model.startswith(SAMPLED_MODELS) else _NEVER_TAKEN + _SAMPLING
+    refused = _NEVER_TAKEN + _SAMPLING if _is_untuned(model) else _NEVER_TAKEN
     names = [name for name in refused if getattr(request, name) is not None]
     for name in names:
         logger.warning("anthropic takes no %s: it is not sent", name)
@@ -315,7 +319,7 @@ def _encode_tool_choice(request: CompletionRequest) -> JSON | None:
 
 
 def _add_thinking(body: JSON, effort: str, model: str, *, limited: bool) -> None:
-    if effort == "none" and model.startswith(SAMPLED_MODELS):
+    if effort == "none" and not _is_untuned(model):
         body["thinking"] = {"type": "disabled"}
     elif effort == "none":  # they cannot do without
         body["output_config"] = {"effort": "low"}

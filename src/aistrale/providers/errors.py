@@ -158,7 +158,9 @@ def hide_secrets(error: AistraleError, route: Route) -> None:
         link = cause
 
 
-_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+_LONGEST_WAIT = 1e9
+"""Seconds; a header may name any number, and what is longer than this is as good as for ever."""
 
 
 def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
@@ -168,9 +170,9 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None)
     """
     milliseconds, value = headers.get("retry-after-ms", "").strip(), headers.get("retry-after", "").strip()
     if _NUMBER.fullmatch(milliseconds):
-        return float(milliseconds) / 1000
+        return min(float(milliseconds) / 1000, _LONGEST_WAIT)
     if _NUMBER.fullmatch(value):
-        return float(value)
+        return min(float(value), _LONGEST_WAIT)
     try:
         date = parsedate_to_datetime(value)
         date = date if date.tzinfo else date.replace(tzinfo=UTC)

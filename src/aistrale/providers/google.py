@@ -183,14 +183,19 @@ def _encode_answer(message: Message, *, signed: bool) -> list[JSON]:
     if own is not None:
         told = decode_parts(own["parts"], own["id"], own["index"])
         if (told.content, told.tool_calls) == (message.content, message.tool_calls):
-            return [part for part in own["parts"] if part != {"text": ""}]
+            return _signed([part for part in own["parts"] if part != {"text": ""}]) if signed else own["parts"]
     parts = _encode_parts(message)
-    calls: list[JSON] = [
-        {"functionCall": {"name": call.name, "args": arguments_object(call)}} for call in calls_of(message)
-    ]
-    if calls and signed:
-        calls[0]["thoughtSignature"] = FOREIGN_SIGNATURE
-    return parts + calls
+    for call in calls_of(message):
+        parts.append({"functionCall": {"name": call.name, "args": arguments_object(call)}})
+    return _signed(parts) if signed else parts
+
+
+def _signed(parts: list[JSON]) -> list[JSON]:
+    """A turn as newer models want it: its first call has a signature, if not one of their own."""
+    first = next((position for position, part in enumerate(parts) if "functionCall" in part), None)
+    if first is None or "thoughtSignature" in parts[first]:
+        return parts
+    return [*parts[:first], {**parts[first], "thoughtSignature": FOREIGN_SIGNATURE}, *parts[first + 1 :]]
 
 
 def _encode_result(message: Message, called: dict[str, JSON]) -> list[JSON]:

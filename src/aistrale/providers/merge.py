@@ -44,12 +44,11 @@ def _merge_lists(before: list[Any], pieces: list[Any]) -> list[Any]:
     joined = list(before)
     for piece in pieces:
         index = piece.get("index") if isinstance(piece, dict) else None
-        # What shares an index but is of another kind is another thing: a summary and a ciphertext, say.
         same = next(
             (
                 i
                 for i, entry in enumerate(joined)
-                if index is not None and isinstance(entry, dict) and _key(entry) == _key(piece)
+                if index is not None and isinstance(entry, dict) and _is_same(entry, piece)
             ),
             None,
         )
@@ -60,5 +59,7 @@ def _merge_lists(before: list[Any], pieces: list[Any]) -> list[Any]:
     return joined
 
 
-def _key(entry: JSON) -> tuple[Any, Any]:
-    return entry.get("index"), entry.get("type")
+def _is_same(entry: JSON, piece: JSON) -> bool:
+    """What shares an index but is of another kind is another thing: a summary and a ciphertext, say."""
+    kinds = {kind for kind in (entry.get("type"), piece.get("type")) if kind is not None}
+    return entry.get("index") == piece.get("index") and len(kinds) < 2

@@ -31,6 +31,7 @@ from aistrale.models import (
     ToolCall,
     ToolCallChunk,
     Usage,
+    listed,
 )
 from aistrale.providers.errors import decode_error_body
 from aistrale.providers.history import fit_id, made_up_id
@@ -157,8 +158,8 @@ def decode_request(body: Mapping[str, Any]) -> tuple[CompletionRequest, bool]:
         elif key not in ("model", "messages"):
             extra[key] = value
     if "tools" in known:
-        known["tools"] = tuple(known["tools"])
-    messages = tuple(Message.from_dict(message) for message in body.get("messages", ()))
+        known["tools"] = tuple(listed(known["tools"], "tools"))
+    messages = tuple(Message.from_dict(message) for message in listed(body.get("messages"), "messages"))
     stream = bool(extra.get("stream"))
     if stream:
         del extra["stream"]
@@ -170,7 +171,7 @@ def decode_embedding_request(body: Mapping[str, Any]) -> EmbeddingRequest:
     known = {key: body[key] for key in ("dimensions", "user") if body.get(key) is not None}
     inputs = body.get("input", "")
     extra = {key: value for key, value in body.items() if key not in ("model", "input", *known)}
-    inputs = inputs if isinstance(inputs, str) else tuple(inputs)
+    inputs = inputs if isinstance(inputs, str) else tuple(listed(inputs, "input"))
     return EmbeddingRequest(inputs=inputs, model=body.get("model"), extra=extra, **known)
 
 
@@ -193,8 +194,9 @@ def _encode_message(message: Message, profile: Profile) -> JSON:
         body["name"] = message.name  # what some refuse of people they take of tools
     if message.reasoning_blocks and profile.reasoning_field and message.role == "assistant":
         body.setdefault(profile.reasoning_field, _encode_reasoning(message, profile.reasoning_field))
-    if "audio" in body and message.role == "assistant":  # an earlier spoken answer is named, not sent again
-        body["audio"] = {"id": body["audio"]["id"]}
+    audio = body.get("audio")
+    if isinstance(audio, dict) and "id" in audio:  # an earlier spoken answer is named, not sent again
+        body["audio"] = {"id": audio["id"]}
     if length := profile.tool_call_id_length:
         for call in body.get("tool_calls") or ():
             call["id"] = fit_id(call["id"], length)

@@ -58,4 +58,6 @@ class EventStreamDecoder:
                 self._event = line[6:].removeprefix(b" ").decode("utf-8", "replace")
             elif line == b"data":
                 self._data.append("")
+            elif line == b"event":
+                self._event = ""
         return events

@@ -205,9 +205,13 @@ def _parse(url: str) -> httpx.URL:
 
 
 def _limits(timeout: Timeout) -> dict[str, float | None]:
-    bounds = [seconds for seconds in (timeout.read, timeout.total) if seconds is not None]
-    read = min(bounds) if bounds else None
-    return {"connect": timeout.connect, "read": read, "write": read, "pool": timeout.connect}
+    """Our limits as httpx has them, which knows no total: each step is bounded by it."""
+    connect, read = (_least(seconds, timeout.total) for seconds in (timeout.connect, timeout.read))
+    return {"connect": connect, "read": read, "write": read, "pool": connect}
+
+
+def _least(*limits: float | None) -> float | None:
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 @contextmanager
@@ -223,7 +227,7 @@ def raise_typed(error: httpx.HTTPError | httpx.InvalidURL, url: str, timeout: Ti
     """Raise the error of ours that httpx's stands for."""
     match error:
         case httpx.ConnectTimeout():
-            raise_timeout(error, f"No connection to {_parse(url).host}", timeout.connect)
+            raise_timeout(error, f"No connection to {_parse(url).host}", _limits(timeout)["connect"])
         case httpx.TimeoutException():
             raise_timeout(error, f"No answer from {_parse(url).host}", _limits(timeout)["read"])
         case httpx.DecodingError():
