@@ -288,3 +288,10 @@ def test_a_date_is_as_far_off_as_it_is(seconds: int) -> None:
     """To the second, and a time that has passed is no wait."""
     date = format_datetime(NOW + timedelta(seconds=seconds), usegmt=True)
     assert retry_after_seconds({"retry-after": date}, NOW) == max(0, seconds)
+
+
+def test_google_names_the_wait_in_the_body() -> None:
+    """Its 429 has no Retry-After, but google.rpc.RetryInfo among the details."""
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "12.5s"}]
+    body = {"error": {"code": 429, "message": "Slow.", "status": "RESOURCE_EXHAUSTED", "details": details}}
+    assert decode_error(429, {}, sent_as(body), route_to("google/m")).retry_after == 12.5

@@ -88,11 +88,11 @@ MISTRAL = "https://api.mistral.ai/v1/chat/completions"
         # a bare name that says whose it is
         ({"model": "gpt-4o"}, Place(OPENAI, "sk-openai", "gpt-4o")),
         ({"model": "o3-mini"}, Place(OPENAI, "sk-openai", "o3-mini")),
-        ({"model": "claude-sonnet-4-5"}, Place(ANTHROPIC, "sk-anthropic", "claude-sonnet-4-5")),
+        ({"model": "claude-sonnet-5-5"}, Place(ANTHROPIC, "sk-anthropic", "claude-sonnet-5-5")),
         ({"model": "mistral-small-latest"}, Place(MISTRAL, "mistral", "mistral-small-latest")),
         # a provider alone: its default model
-        ({"provider": "openai"}, Place(OPENAI, "sk-openai", "gpt-5-mini")),
-        ({"provider": "anthropic"}, Place(ANTHROPIC, "sk-anthropic", "claude-sonnet-4-5")),
+        ({"provider": "openai"}, Place(OPENAI, "sk-openai", "gpt-5.4-mini")),
+        ({"provider": "anthropic"}, Place(ANTHROPIC, "sk-anthropic", "claude-sonnet-5-5")),
         # providers whose models are named with a slash themselves
         ({"model": "openrouter/openai/gpt-4o"}, Place(OPENROUTER, "sk-openrouter", "openai/gpt-4o")),
         ({"model": "openrouter/auto"}, Place(OPENROUTER, "sk-openrouter", "openrouter/auto")),
@@ -131,7 +131,7 @@ def test_gemini_models_are_found_by_their_names() -> None:
         ({"provider": "groq"}, {"model": "gpt-4o"}, Place(GROQ, "gsk-groq", "gpt-4o")),
         ({"provider": "groq"}, {"model": "openai/gpt-4o"}, Place(OPENAI, "sk-openai", "gpt-4o")),
         ({"provider": "openrouter"}, {"model": "openai/gpt-4o"}, Place(OPENROUTER, "sk-openrouter", "openai/gpt-4o")),
-        ({"model": "openai/gpt-4o"}, {"provider": "anthropic"}, Place(ANTHROPIC, "sk-anthropic", "claude-sonnet-4-5")),
+        ({"model": "openai/gpt-4o"}, {"provider": "anthropic"}, Place(ANTHROPIC, "sk-anthropic", "claude-sonnet-5-5")),
         ({"model": "openai/gpt-4o"}, {"provider": "openai"}, Place(OPENAI, "sk-openai", "gpt-4o")),
         ({"model": "gpt-4o"}, {"provider": "openai"}, Place(OPENAI, "sk-openai", "gpt-4o")),
         ({"model": "gpt-4o"}, {"model": "claude-x"}, Place(ANTHROPIC, "sk-anthropic", "claude-x")),
@@ -150,7 +150,7 @@ def test_a_model_of_the_environment_does_not_go_to_a_provider_named_in_code(
 ) -> None:
     """The argument is the stronger word; what the environment names belongs to another provider."""
     monkeypatch.setenv("AISTRALE_MODEL", "openai/gpt-4o")
-    expected = Place(ANTHROPIC, "sk-anthropic", "claude-sonnet-4-5")
+    expected = Place(ANTHROPIC, "sk-anthropic", "claude-sonnet-5-5")
 
     assert place(provider="anthropic") == expected
     assert place({"provider": "anthropic"}) == expected
@@ -187,9 +187,9 @@ def test_what_cannot_be_called_says_what_to_set(options: dict[str, str], words: 
 def test_the_first_provider_with_a_key_answers_where_nobody_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order of the list of providers."""
     monkeypatch.setenv("GROQ_API_KEY", "gsk-groq")
-    assert place() == Place(GROQ, "gsk-groq", "llama-3.3-70b-versatile")
+    assert place() == Place(GROQ, "gsk-groq", "openai/gpt-oss-120b")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-anthropic")
-    assert place() == Place(ANTHROPIC, "sk-anthropic", "claude-sonnet-4-5")
+    assert place() == Place(ANTHROPIC, "sk-anthropic", "claude-sonnet-5-5")
     monkeypatch.setenv("OPENAI_API_KEY", " ")
     assert place().url == ANTHROPIC
     monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
@@ -257,7 +257,7 @@ def test_a_key_stays_with_its_provider_when_a_fallback_answers() -> None:
 
     proxy = "https://proxy.example/v1/chat/completions"
     assert tried == [
-        Place(proxy, "sk-mine", "gpt-5-mini"),
+        Place(proxy, "sk-mine", "gpt-5.4-mini"),
         Place(proxy, "sk-mine", "gpt-4o-mini"),
         Place(ANTHROPIC, "sk-anthropic", "claude-x"),
         Place(proxy, "sk-mine", "o3"),

@@ -39,7 +39,7 @@ def next_request(exchange: Exchange, provider: str) -> dict[str, Any]:
     profile = find_profile(provider)
     assert profile is not None
     request = CompletionRequest(messages=(question, answer.message, *results, more))
-    route = Route(profile, "any-model", "https://provider.example", "sk-secret")
+    route = Route(profile, answer.model, "https://provider.example", "sk-secret")
     body: dict[str, Any] = json.loads(codec_of(profile.protocol).encode(request, route, stream=False).body)
     return body
 

@@ -34,6 +34,8 @@ BY_STATUS: dict[int, type[APIError]] = {
     402: RateLimitError,
     403: PermissionDeniedError,
     404: NotFoundError,
+    408: ServerError,
+    409: ServerError,
     413: InvalidRequestError,
     422: InvalidRequestError,
     429: RateLimitError,
@@ -204,7 +206,7 @@ def _build(status: int, headers: Mapping[str, str], body: Any, route: Route) -> 
         provider=route.provider,
         code=next(iter(codes), None),
         request_id=_request_id(headers) or (body.get("request_id") if isinstance(body, dict) else None),
-        retry_after=retry_after_seconds(headers),
+        retry_after=retry_after_seconds(headers) or _retry_delay(body),
         should_retry={"true": True, "false": False}.get(retry or ""),
         body=_redact_all(body, route),
     )
@@ -273,6 +275,16 @@ def _status_in(body: Any, codes: list[str]) -> int | None:
             return value
     code = next((code for code in codes if code in BY_CODE), None)
     return None if code is None else _STATUS_OF_CODE.get(code) or _STATUS_OF_KIND.get(BY_CODE[code], 400)
+
+
+def _retry_delay(body: Any) -> float | None:
+    """Google names the wait in the body: google.rpc.RetryInfo, `"retryDelay": "12s"`."""
+    details = _error_in(body).get("details")
+    for entry in details if isinstance(details, list) else ():
+        delay = entry.get("retryDelay") if isinstance(entry, dict) else None
+        if isinstance(delay, str) and _NUMBER.fullmatch(delay.removesuffix("s")):
+            return min(float(delay.removesuffix("s")), _LONGEST_WAIT)
+    return None
 
 
 def _page_title(text: str) -> str:

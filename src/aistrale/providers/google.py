@@ -183,7 +183,8 @@ def _encode_answer(message: Message, *, signed: bool) -> list[JSON]:
     if own is not None:
         told = decode_parts(own["parts"], own["id"], own["index"])
         if (told.content, told.tool_calls) == (message.content, message.tool_calls):
-            return _signed([part for part in own["parts"] if part != {"text": ""}]) if signed else own["parts"]
+            parts = [part for part in own["parts"] if part != {"text": ""}]
+            return _signed(parts) if signed else parts
     parts = _encode_parts(message)
     for call in calls_of(message):
         parts.append({"functionCall": {"name": call.name, "args": arguments_object(call)}})

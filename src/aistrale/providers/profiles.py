@@ -22,7 +22,7 @@ PROFILES: dict[str, Profile] = {
             base_url="https://api.openai.com/v1",
             base_url_variable="OPENAI_BASE_URL",
             key_variables=("OPENAI_API_KEY",),
-            default_model="gpt-5-mini",
+            default_model="gpt-5.4-mini",
             default_embedding_model="text-embedding-3-small",
             new_limit_models=_REASONING_MODELS,
             idempotency_header="Idempotency-Key",
@@ -36,7 +36,7 @@ PROFILES: dict[str, Profile] = {
             base_url_variable="ANTHROPIC_BASE_URL",
             key_variables=("ANTHROPIC_API_KEY",),
             key_header="x-api-key",
-            default_model="claude-sonnet-4-5",
+            default_model="claude-sonnet-5-5",
         ),
         Profile(
             name="google",
@@ -46,7 +46,7 @@ PROFILES: dict[str, Profile] = {
             base_url_variable="GOOGLE_GEMINI_BASE_URL",
             key_variables=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
             key_header="x-goog-api-key",
-            default_model="gemini-2.5-flash",
+            default_model="gemini-3.5-flash",
             default_embedding_model="gemini-embedding-001",
             telemetry_name="gcp.gemini",
         ),
@@ -68,7 +68,7 @@ PROFILES: dict[str, Profile] = {
             base_url="https://api.groq.com/openai/v1",
             base_url_variable="GROQ_BASE_URL",
             key_variables=("GROQ_API_KEY",),
-            default_model="llama-3.3-70b-versatile",
+            default_model="openai/gpt-oss-120b",
         ),
         Profile(
             # Refuses unknown fields with 422; its streams always carry usage.
@@ -91,7 +91,7 @@ PROFILES: dict[str, Profile] = {
             model_prefixes=("deepseek-",),
             base_url="https://api.deepseek.com",
             key_variables=("DEEPSEEK_API_KEY",),
-            default_model="deepseek-chat",
+            default_model="deepseek-v4-flash",
             reasoning_field="reasoning_content",
         ),
         Profile(
@@ -130,7 +130,7 @@ PROFILES: dict[str, Profile] = {
             model_prefixes=("grok-",),
             base_url="https://api.x.ai/v1",
             key_variables=("XAI_API_KEY",),
-            default_model="grok-4",
+            default_model="grok-4.3",
             telemetry_name="x_ai",
         ),
         Profile(
