@@ -25,9 +25,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No key, setting or proxy of the machine reaches a test, and each starts with an unconfigured facade."""
     for name in list(os.environ):
-        if name.endswith(("_API_KEY", "_BASE_URL")) or name.startswith(("AISTRALE_", "OTEL_", "AZURE_OPENAI")):
-            if name not in (NO_SKIPS, "AISTRALE_WIRE"):
-                monkeypatch.delenv(name)
+        is_setting = name.endswith(("_API_KEY", "_BASE_URL")) or name.startswith(("AISTRALE_", "OTEL_", "AZURE_OPENAI"))
+        if is_setting and name not in (NO_SKIPS, "AISTRALE_WIRE"):
+            monkeypatch.delenv(name)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AISTRALE_HOME", str(tmp_path_factory.mktemp("home")))
