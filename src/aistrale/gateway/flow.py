@@ -264,7 +264,7 @@ def _is_worth_a_fallback(error: AistraleError) -> bool:
 
 
 def _arrive(call: Call, route: Route) -> None:
-    call.provider, call.model, call.base_url = route.provider, route.model, route.address
+    call.provider, call.model, call.base_url = route.provider, route.model, route.base_url
 
 
 def _attempt(plan: Plan, route: Route) -> Flow:
@@ -296,7 +296,7 @@ def _attempt(plan: Plan, route: Route) -> Flow:
 
 
 def _record(plan: Plan, route: Route, error: AistraleError | None, started: float) -> Flow:
-    attempt = Attempt(route.provider, route.model, route.address, error, time.perf_counter() - started)
+    attempt = Attempt(route.provider, route.model, route.base_url, error, time.perf_counter() - started)
     plan.call.attempts.append(attempt)
     for handler in plan.started_handlers:
         yield Notify(handler, "on_attempt", (plan.call, attempt))
@@ -327,7 +327,7 @@ def _exchange(plan: Plan, codec: Codec, route: Route, request: HTTPRequest) -> F
             raise decode_error(response.status, response.headers, body, route)
         if plan.call.stream and "json" not in kind and "html" not in kind:
             return (yield from _stream(plan, codec, route, response))
-        body = yield Read(response)
+        body = yield Read(response, ERROR_BODY_LIMIT if "html" in kind else None)
         result = _decode(plan, codec, route, response, body)
     except GeneratorExit:
         raise

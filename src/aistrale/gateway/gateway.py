@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from functools import cache, cached_property
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from aistrale.config import Config
@@ -63,6 +63,9 @@ class Gateway:
         self._timeout = options.timeout if options.timeout is not None else config["timeout"]
         self._fallbacks = options.fallbacks if options.fallbacks is not None else tuple(config["fallbacks"] or ())
         self._http_client, self._async_http_client = http_client, async_http_client
+        self._cache = MemoryCache()
+        self._transport: Transport | None = None
+        self._async_transport: AsyncTransport | None = None
 
     # The contract
 
@@ -102,14 +105,14 @@ class Gateway:
 
     def close(self) -> None:
         """Close the pool of sync calls. The gateway stays usable and opens another at the next call."""
-        if transport := self.__dict__.get("_transport"):
-            transport.close()
+        if self._transport is not None:
+            self._transport.close()
 
     async def aclose(self) -> None:
         """Close both pools, that of async calls for the running event loop."""
         self.close()
-        if transport := self.__dict__.get("_async_transport"):
-            await transport.aclose()
+        if self._async_transport is not None:
+            await self._async_transport.aclose()
 
     def check(self, request: CompletionRequest) -> None:
         """Raise ConfigurationError if there is nowhere to send `request`; nothing is sent."""
@@ -161,33 +164,34 @@ class Gateway:
             **parts,
         )
 
-    # Transports, loaded when first needed: sync programs never load aiohttp, async ones no sync pool
+    # Transports, loaded when first needed: sync programs never load aiohttp, async ones no sync pool.
+    # Made without a lock, which a fork could leave held: two threads at once make one too many, and one is dropped.
 
-    @cached_property
-    def _cache(self) -> MemoryCache:
-        return MemoryCache()
+    def _sync_transport(self) -> Transport:
+        if self._transport is None:
+            from aistrale.transport.sync_http import HTTPXClientTransport, HTTPXTransport
 
-    @cached_property
-    def _transport(self) -> Transport:
-        from aistrale.transport.sync_http import HTTPXClientTransport, HTTPXTransport
+            client = self._http_client
+            self._transport = HTTPXTransport() if client is None else HTTPXClientTransport(client)
+        return self._transport
 
-        return HTTPXTransport() if self._http_client is None else HTTPXClientTransport(self._http_client)
+    def _awaited_transport(self) -> AsyncTransport:
+        if self._async_transport is None:
+            if self._async_http_client is not None:
+                from aistrale.transport.async_httpx import HTTPXAsyncClientTransport
 
-    @cached_property
-    def _async_transport(self) -> AsyncTransport:
-        if self._async_http_client is not None:
-            from aistrale.transport.async_httpx import HTTPXAsyncClientTransport
+                self._async_transport = HTTPXAsyncClientTransport(self._async_http_client)
+            else:
+                from aistrale.transport.async_http import AiohttpTransport
 
-            return HTTPXAsyncClientTransport(self._async_http_client)
-        from aistrale.transport.async_http import AiohttpTransport
-
-        return AiohttpTransport()
+                self._async_transport = AiohttpTransport()
+        return self._async_transport
 
     def _transport_of(self, profile: Profile) -> Transport:
-        return self._transport if profile.respond is None else LocalTransport(profile.respond)
+        return self._sync_transport() if profile.respond is None else LocalTransport(profile.respond)
 
     def _async_transport_of(self, profile: Profile) -> AsyncTransport:
-        return self._async_transport if profile.respond is None else AsyncLocalTransport(profile.respond)
+        return self._awaited_transport() if profile.respond is None else AsyncLocalTransport(profile.respond)
 
 
 _EVENTS = ("on_start", "on_attempt", "on_token", "on_end", "on_error")

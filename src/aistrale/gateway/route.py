@@ -11,12 +11,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from aistrale.config import Config
 from aistrale.exceptions import ConfigurationError
 from aistrale.models import CallOptions
 from aistrale.providers import PROFILES, Profile, Route, find_profile, provider_names
+from aistrale.providers.profile import without_credentials
 from aistrale.transport.base import host_of
 
 COMPATIBLE = "compatible"
@@ -132,7 +133,7 @@ def _fallback(name: str, first: Route) -> Route:
     target = _named(None, name, None)
     provider = target.provider or _by_name(name) or (first.provider if "/" not in name else _guess(name))
     if provider == first.provider:
-        return Route(first.profile, target.model or first.model, first.base_url, first.api_key)
+        return Route(first.profile, target.model or first.model, first.base_url, first.api_key, first.credentials)
     return _route(_profile(provider), target.model, None, None)
 
 
@@ -203,7 +204,9 @@ def _route(
         raise ConfigurationError(
             f"No API key for {profile.name}: set {' or '.join(profile.key_variables) or 'one'}, or pass api_key="
         )
-    return Route(profile, model, base_url, key or None)
+    address = without_credentials(base_url)
+    credentials = unquote(urlsplit(base_url).netloc.rpartition("@")[0]) if address != base_url else None
+    return Route(profile, model, address, key or None, credentials)
 
 
 def _key_in_environment(profile: Profile) -> str | None:

@@ -31,6 +31,7 @@ from aistrale.models import (
 from aistrale.providers.errors import decode_error_body
 from aistrale.providers.history import arguments_object, calls_of, check_has_turn, fit_id
 from aistrale.providers.merge import deep_merge, merge_delta
+from aistrale.providers.numbers import count
 from aistrale.providers.parts import Media, media_of
 from aistrale.providers.profile import Route
 from aistrale.schema import closed, without
@@ -380,14 +381,14 @@ def decode_usage(usage: Mapping[str, Any] | None) -> Usage | None:
     """Token counts; Anthropic counts cached input beside `input_tokens`, OpenTelemetry within."""
     if not usage:
         return None
-    read = usage.get("cache_read_input_tokens") or 0
-    written = usage.get("cache_creation_input_tokens") or 0
+    read = count(usage.get("cache_read_input_tokens"))
+    written = count(usage.get("cache_creation_input_tokens"))
     return Usage(
-        (usage.get("input_tokens") or 0) + read + written,
-        usage.get("output_tokens") or 0,
+        count(usage.get("input_tokens")) + read + written,
+        count(usage.get("output_tokens")),
         read,
         written,
-        (usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0,
+        count((usage.get("output_tokens_details") or {}).get("thinking_tokens")),
     )
 
 

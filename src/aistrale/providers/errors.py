@@ -137,8 +137,9 @@ def _shown(body: bytes, route: Route) -> str:
 
 def redact(text: str, route: Route) -> str:
     """`text` without the route's key and without credentials in URLs."""
-    if route.api_key and len(route.api_key) >= 4:
-        text = text.replace(route.api_key, "[key]")
+    for secret in (route.api_key, route.credentials):
+        if secret and len(secret) >= 4:
+            text = text.replace(secret, "[key]")
     return without_credentials(text)
 
 

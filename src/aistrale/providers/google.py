@@ -32,6 +32,7 @@ from aistrale.models import (
 from aistrale.providers.errors import decode_error_body
 from aistrale.providers.history import arguments_object, calls_of, check_has_turn, made_up_id, strict_json
 from aistrale.providers.merge import deep_merge
+from aistrale.providers.numbers import count
 from aistrale.providers.parts import Media, media_of
 from aistrale.providers.profile import Route
 
@@ -348,11 +349,11 @@ def decode_usage(usage: JSON | None) -> Usage | None:
     """Token counts; Google counts thoughts beside the candidates and tools' prompts beside the prompt."""
     if not usage:
         return None
-    thoughts = usage.get("thoughtsTokenCount") or 0
+    thoughts = count(usage.get("thoughtsTokenCount"))
     return Usage(
-        (usage.get("promptTokenCount") or 0) + (usage.get("toolUsePromptTokenCount") or 0),
-        (usage.get("candidatesTokenCount") or 0) + thoughts,
-        usage.get("cachedContentTokenCount") or 0,
+        count(usage.get("promptTokenCount")) + count(usage.get("toolUsePromptTokenCount")),
+        count(usage.get("candidatesTokenCount")) + thoughts,
+        count(usage.get("cachedContentTokenCount")),
         0,
         thoughts,
     )

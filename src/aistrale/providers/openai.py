@@ -36,6 +36,7 @@ from aistrale.models import (
 from aistrale.providers.errors import decode_error_body
 from aistrale.providers.history import fit_id, made_up_id
 from aistrale.providers.merge import deep_merge, merge_delta
+from aistrale.providers.numbers import count, dollars
 from aistrale.providers.profile import Profile, Route
 
 logger = logging.getLogger("aistrale")
@@ -85,6 +86,8 @@ class OpenAICodec:
         return route.request(self.url(route, "chat/completions"), encode_json(body))
 
     def decode(self, body: JSON, route: Route) -> Completion:
+        if not body["choices"] and not body.get("usage"):
+            raise ValueError("it holds no choice")
         return Completion(
             choices=tuple(_decode_choice(choice, body) for choice in body["choices"]),
             model=body.get("model") or route.model,
@@ -309,11 +312,10 @@ def decode_usage(body: JSON) -> Usage | None:
         return None
     prompt = usage.get("prompt_tokens_details") or {}
     answer = usage.get("completion_tokens_details") or {}
-    input_tokens = usage.get("prompt_tokens")
-    if input_tokens is None:  # Voyage counts the total only
-        input_tokens = usage.get("total_tokens") or 0
-    output_tokens = usage.get("completion_tokens") or 0
-    reasoning = answer.get("reasoning_tokens") or 0
+    given = usage.get("prompt_tokens")
+    input_tokens = count(usage.get("total_tokens") if given is None else given)  # Voyage counts the total only
+    output_tokens = count(usage.get("completion_tokens"))
+    reasoning = count(answer.get("reasoning_tokens"))
     if reasoning and usage.get("total_tokens") == input_tokens + output_tokens + reasoning:
         output_tokens += reasoning  # xAI counts reasoning beside the answer, not within it
     cached = (
@@ -321,10 +323,8 @@ def decode_usage(body: JSON) -> Usage | None:
         or usage.get("prompt_cache_hit_tokens")
         or usage.get("cached_tokens")
         or usage.get("num_cached_tokens")
-        or 0
     )
-    written = prompt.get("cache_write_tokens") or 0
-    return Usage(input_tokens, output_tokens, cached, written, reasoning)
+    return Usage(input_tokens, output_tokens, count(cached), count(prompt.get("cache_write_tokens")), reasoning)
 
 
 def decode_cost(body: JSON) -> Decimal | None:
@@ -334,11 +334,10 @@ def decode_cost(body: JSON) -> Decimal | None:
     Source: https://openrouter.ai/docs/use-cases/usage-accounting
     """
     usage = body.get("usage") or {}
-    if not isinstance(usage.get("cost"), int | float):
-        return None
-    cost = Decimal(str(usage["cost"]))
-    upstream = (usage.get("cost_details") or {}).get("upstream_inference_cost")
-    return cost + Decimal(str(upstream)) if usage.get("is_byok") and upstream else cost
+    cost = dollars(usage.get("cost"))
+    if cost is None or not usage.get("is_byok"):
+        return cost
+    return cost + (dollars((usage.get("cost_details") or {}).get("upstream_inference_cost")) or 0)
 
 
 def _decode_vector(value: Sequence[float] | str) -> list[float]:

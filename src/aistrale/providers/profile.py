@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -64,26 +65,27 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where one attempt goes: a provider, one of its models, an address and a key."""
+    """Where one attempt goes: a provider, one of its models, an address and a key.
+
+    `credentials` are the `user:password` that stood in the address.
+    """
 
     profile: Profile
     model: str
     base_url: str
     api_key: str | None = field(default=None, repr=False)
+    credentials: str | None = field(default=None, repr=False)
 
     @property
     def provider(self) -> str:
         return self.profile.name
 
-    @property
-    def address(self) -> str:
-        """The base URL fit to be shown."""
-        return without_credentials(self.base_url)
-
     def auth_headers(self) -> dict[str, str]:
-        """The header that carries the key, none without a key."""
+        """The header that carries the key; without one, the credentials of the address, if it has any."""
         if not self.api_key:
-            return {}
+            if not self.credentials:
+                return {}
+            return {"Authorization": f"Basic {b64encode(self.credentials.encode()).decode()}"}
         header = self.profile.key_header
         return {header: f"Bearer {self.api_key}" if header == "Authorization" else self.api_key}
 
