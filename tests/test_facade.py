@@ -717,3 +717,54 @@ def test_configure_takes_an_http_client_for_the_calls_it_is_for() -> None:
 
     assert asyncio.run(aistrale.run_async("Hello")).text == "Hello"
     assert len(provider.requests) == 1
+
+
+class Counting(aistrale.CallbackHandler):
+    def __init__(self) -> None:
+        self.starts = 0
+
+    def on_start(self, call: aistrale.Call) -> None:
+        self.starts += 1
+
+
+def test_a_sessions_callbacks_are_called_once() -> None:
+    """And a call's own beside them."""
+    of_session, of_call = Counting(), Counting()
+    with aistrale.session(provider="echo", callbacks=[of_session]) as session:
+        session.run("Hello", callbacks=[of_call])
+    assert (of_session.starts, of_call.starts) == (1, 1)
+
+
+def test_a_progress_callback_that_raises_loses_no_result() -> None:
+    """The answers are paid for, whoever watches."""
+
+    def progress(done: int, total: int) -> None:
+        raise RuntimeError("not my day")
+
+    assert [str(result) for result in aistrale.run_batch(["a", "b"], provider="echo", progress=progress)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"extra_body": "x"}, aistrale.InvalidRequestError),
+        ({"extra_headers": "a"}, aistrale.InvalidRequestError),
+        ({"fallbacks": 3}, aistrale.InvalidRequestError),
+        ({"callbacks": Counting()}, aistrale.ConfigurationError),
+        ({"cache": "yes"}, aistrale.ConfigurationError),
+        ({"provider": ["echo"]}, aistrale.ConfigurationError),
+        ({"extra_body": {"stream": True}}, aistrale.InvalidRequestError),
+    ],
+    ids=str,
+)
+def test_an_option_of_the_wrong_kind_is_an_error_of_ours(options: Any, error: type[Exception]) -> None:
+    """At once, by its name."""
+    with pytest.raises(error):
+        aistrale.run("Hello", **{"provider": "echo", **options})
+
+
+@pytest.mark.parametrize(("name", "hint"), [("messages", "first argument"), ("stream", "call stream")])
+def test_what_other_packages_call_it_is_hinted_at(name: str, hint: str) -> None:
+    """People come from somewhere."""
+    with pytest.raises(TypeError, match=hint):
+        aistrale.run("Hello", **{name: True})  # type: ignore[call-arg]

@@ -775,3 +775,11 @@ def test_a_closed_client_opens_again(way: Way, calling: Calling, upstream: Upstr
         caller.close_connections()
         upstream.wait_until_open(0)
         assert upstream.accepted == number
+
+
+@every_way
+def test_silence_in_the_middle_of_an_answer_ends_at_the_total(way: Way, calling: Calling, upstream: Upstream) -> None:
+    """The total runs from the start: what the head and the first bytes took is not given again."""
+    top, body = halves(stream("Hello, ", "slow ", "world") if way.streamed else plain(completion("Hello")))
+    upstream.will([top, 0.25, body[:5], HANG])
+    error_within(0.55, calling(way), timeout=Timeout(total=0.4))

@@ -1,6 +1,7 @@
 """The values a call is made of."""
 
 import copy
+import json
 import pickle
 from typing import Any
 
@@ -294,3 +295,11 @@ def test_an_embedding_is_the_sequence_of_its_vectors() -> None:
     """In the order of the texts."""
     embedding = Embedding([[1.0], [2.0]], "m")
     assert (len(embedding), list(embedding), embedding[1], embedding.vector) == (2, [[1.0], [2.0]], [2.0], [1.0])
+
+
+def test_a_message_can_be_stored_whole() -> None:
+    """Reasoning and the provider's own content too, so that a tool loop goes on after it was stored."""
+    block = ReasoningBlock("Hm.", "sig", origin="anthropic")
+    message = Message("assistant", "Hi", reasoning_blocks=(block,), provider_content={"anthropic": [{"type": "text"}]})
+    stored = json.loads(json.dumps(message.to_dict(complete=True)))
+    assert Message.from_dict(stored) == message

@@ -13,7 +13,7 @@ from statistics import mean
 from typing import Any
 
 import pytest
-from callers import KEY, SYNC, Calling, Way, elsewhere, every_stream, our_ways, sync_and_async
+from callers import KEY, SYNC, SYNC_STREAM, Calling, Way, elsewhere, every_stream, our_ways, sync_and_async
 from pydantic import BaseModel
 from tenacity import stop_after_attempt, wait_fixed, wait_none
 from upstream import (
@@ -717,3 +717,55 @@ def test_a_cache_of_ones_own_is_taken(calling: Calling, upstream: Upstream) -> N
     caller = calling(SYNC, cache=Own())
     assert [caller.ask().cached for _ in range(2)] == [False, True]
     assert KEY not in "".join(kept)
+
+
+def test_a_fallbacks_answer_is_not_kept_as_the_firsts(calling: Calling, upstream: Upstream) -> None:
+    """When the first provider is well again it is asked again, and nobody is told it had answered."""
+    caller = calling(SYNC, cache=True, retry=AT_ONCE, max_retries=0)
+    upstream.will(failure(503))
+    assert caller.ask(fallbacks=["echo/echo"]).provider == "echo"
+    again = caller.ask(fallbacks=["echo/echo"])
+    assert (again.provider, again.cached) == ("openai", False)
+
+
+def test_answers_given_again_share_nothing(calling: Calling) -> None:
+    """What one caller does to its answer is not seen by the next."""
+    caller = calling(SYNC_STREAM, cache=True)
+    first = caller.ask()
+    first.raw["mine"] = True
+    second = caller.ask()
+    second.raw["mine"] = True
+    third = caller.client.run("Hello")
+    assert third.cached
+    assert "mine" not in third.raw
+    assert third.time_to_first_token is None
+
+
+@sync_and_async
+def test_a_callers_header_replaces_ours_whatever_its_case(way: Way, calling: Calling, upstream: Upstream) -> None:
+    """`extra_headers` go over what we would send, the idempotency key included; none is sent twice."""
+    mine = {"authorization": "Bearer mine", "CONTENT-TYPE": "application/json; v=1", "idempotency-key": "k-1"}
+    calling(way).ask(extra_headers=mine)
+    headers = upstream.requests[0].headers
+    assert {name: headers[name.lower()] for name in mine} == mine
+
+
+def test_a_callers_credentials_stay_with_the_provider_it_named(
+    calling: Calling, upstream: Upstream, other_upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fallback to another provider gets the other extra headers, but no authorization."""
+    monkeypatch.setenv("VLLM_BASE_URL", other_upstream.url)
+    upstream.will(failure(503))
+    caller = calling(SYNC, max_retries=0)
+    caller.ask(fallbacks=["vllm/other"], extra_headers={"Authorization": "Bearer mine", "X-Trace": "t"})
+    headers = other_upstream.requests[0].headers
+    assert headers["x-trace"] == "t"
+    assert "authorization" not in headers
+
+
+def test_another_model_has_another_idempotency_key(calling: Calling, upstream: Upstream) -> None:
+    """A key stands for one request: that of a fallback to another model is another."""
+    upstream.will(failure(503))
+    calling(SYNC, max_retries=0).ask(fallbacks=["openai/another"])
+    first, second = (request.headers["idempotency-key"] for request in upstream.requests)
+    assert first != second

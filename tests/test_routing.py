@@ -129,7 +129,8 @@ def test_gemini_models_are_found_by_their_names() -> None:
     [
         ({"provider": "anthropic"}, {"model": "claude-x"}, Place(ANTHROPIC, "sk-anthropic", "claude-x")),
         ({"provider": "groq"}, {"model": "gpt-4o"}, Place(GROQ, "gsk-groq", "gpt-4o")),
-        ({"provider": "groq"}, {"model": "openai/gpt-4o"}, Place(OPENAI, "sk-openai", "gpt-4o")),
+        ({"provider": "groq"}, {"model": "openai/gpt-oss"}, Place(GROQ, "gsk-groq", "openai/gpt-oss")),
+        ({"provider": "mistral"}, {"model": "openai/gpt-4o"}, Place(OPENAI, "sk-openai", "gpt-4o")),
         ({"provider": "openrouter"}, {"model": "openai/gpt-4o"}, Place(OPENROUTER, "sk-openrouter", "openai/gpt-4o")),
         ({"model": "openai/gpt-4o"}, {"provider": "anthropic"}, Place(ANTHROPIC, "sk-anthropic", "claude-sonnet-5-5")),
         ({"model": "openai/gpt-4o"}, {"provider": "openai"}, Place(OPENAI, "sk-openai", "gpt-4o")),

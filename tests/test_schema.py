@@ -501,3 +501,27 @@ def test_a_schema_can_be_sent() -> None:
     """It is JSON, whatever its type."""
     for value in (Report, Node, Choice, Described, Point, Movie):
         json.dumps(response_format_of(value)[0])
+
+
+class Branch(BaseModel):
+    inner: "Branch | None" = Field(None, description="A smaller one")
+
+
+def test_a_strict_schema_of_a_class_within_itself_ends() -> None:
+    """A described reference to the class itself cannot be spelled out for ever: the description goes."""
+    schema = response_format_of(Branch)[0]["json_schema"]["schema"]
+    assert schema["required"] == ["inner"]
+    check_schema(schema, "it")
+
+
+@pytest.mark.parametrize("kind", [dict[str, int], list[int]])
+def test_what_openais_strict_mode_cannot_say_is_not_called_strict(kind: Any) -> None:
+    """Objects with names of their own making, and roots that are no objects."""
+    assert "strict" not in response_format_of(kind)[0]["json_schema"]
+
+
+@pytest.mark.parametrize("name", ["<lambda>", "two words", "x" * 129, "é"])
+def test_a_tool_needs_a_name_that_providers_take(name: str) -> None:
+    """A lambda has none."""
+    with pytest.raises(InvalidRequestError, match="no name for a tool"):
+        check_tool({"type": "function", "function": {"name": name}})

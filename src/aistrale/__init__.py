@@ -17,6 +17,7 @@ TYPE_CHECKING = False  # as type checkers know it; importing it would cost more 
 if TYPE_CHECKING:
     from typing import Any
 
+    from aistrale.batch import BatchResult as BatchResult
     from aistrale.client import AsyncClient as AsyncClient
     from aistrale.client import Client as Client
     from aistrale.contract import Call as Call
@@ -59,15 +60,22 @@ if TYPE_CHECKING:
     from aistrale.gateway.stream import CompletionStream as CompletionStream
     from aistrale.http import Timeout as Timeout
     from aistrale.models import Attempt as Attempt
+    from aistrale.models import CallOptions as CallOptions
     from aistrale.models import Choice as Choice
     from aistrale.models import Chunk as Chunk
     from aistrale.models import Completion as Completion
     from aistrale.models import CompletionRequest as CompletionRequest
     from aistrale.models import Embedding as Embedding
+    from aistrale.models import EmbeddingRequest as EmbeddingRequest
     from aistrale.models import Message as Message
+    from aistrale.models import Prompt as Prompt
     from aistrale.models import ReasoningBlock as ReasoningBlock
     from aistrale.models import ToolCall as ToolCall
+    from aistrale.models import ToolCallChunk as ToolCallChunk
     from aistrale.models import Usage as Usage
+    from aistrale.options import ClientOptions as ClientOptions
+    from aistrale.options import EmbedOptions as EmbedOptions
+    from aistrale.options import RunOptions as RunOptions
     from aistrale.telemetry import TelemetryHandler as TelemetryHandler
 
 _MODULES = {
@@ -84,7 +92,12 @@ _MODULES = {
     "gateway.retry": "RetryPolicy",
     "gateway.stream": "AsyncCompletionStream CompletionStream",
     "http": "Timeout",
-    "models": ("Attempt Choice Chunk Completion CompletionRequest Embedding Message ReasoningBlock ToolCall Usage"),
+    "models": (
+        "Attempt CallOptions Choice Chunk Completion CompletionRequest Embedding EmbeddingRequest Message Prompt "
+        "ReasoningBlock ToolCall ToolCallChunk Usage"
+    ),
+    "batch": "BatchResult",
+    "options": "ClientOptions EmbedOptions RunOptions",
     "conversation": "AsyncSession Session",
     "telemetry": "TelemetryHandler",
 }

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from aistrale.exceptions import AistraleError, ConfigurationError
 from aistrale.models import Completion, Prompt
+
+logger = logging.getLogger("aistrale")
 
 BatchResult: TypeAlias = Completion | AistraleError
 Progress: TypeAlias = Callable[[int, int], Any] | bool | None
@@ -60,14 +63,18 @@ async def run_batch_async(
             done()
 
     with _told(progress, len(prompts)) as done:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(concurrency, len(prompts))):
-                group.create_task(work(done))
+        tasks = [asyncio.create_task(work(done)) for _ in range(min(concurrency, len(prompts)))]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
     return results
 
 
 def _checked(prompts: Iterable[Prompt], concurrency: int) -> list[Prompt]:
-    if isinstance(prompts, str):
+    if isinstance(prompts, str | Mapping):
         raise ConfigurationError("run_batch takes a list of prompts; for a single one there is run")
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise ConfigurationError(f"concurrency must be a whole number from 1 on, not {concurrency!r}")
@@ -91,6 +98,11 @@ def _told(progress: Progress, total: int) -> Iterator[Callable[[], object]]:
         nonlocal finished
         finished += 1
         if callable(progress):
-            progress(finished, total)
+            try:
+                progress(finished, total)
+            except Exception as error:
+                logger.warning(
+                    "the progress callback raised %s; the batch goes on", type(error).__name__, exc_info=error
+                )
 
     yield done

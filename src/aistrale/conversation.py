@@ -37,13 +37,14 @@ class Conversation:
         said = Message.list_of(prompt)
         if not said or (isinstance(prompt, str) and not prompt.strip()):
             raise InvalidRequestError("The prompt is empty: pass a text or at least one message")
-        request, callbacks = self._core.completion(
+        asked = given(options)
+        request, _ = self._core.completion(
             [*self.messages, *said],
-            {**self._options, **given(options)},
+            {**self._options, **asked},
             session_id=self.id,
             conversation_id=self.id if self._is_named else None,
         )
-        return request, [_Recorder(self, said), *(self._options.get("callbacks") or ()), *callbacks]
+        return request, [_Recorder(self, said), *self._options.get("callbacks", ()), *asked.get("callbacks", ())]
 
     def _add(self, said: list[Message], completion: Completion) -> None:
         self.messages += [*said, completion.message]

@@ -7,8 +7,10 @@ from typing import Any
 
 from aistrale.config import Config
 from aistrale.contract import CallbackHandler
+from aistrale.exceptions import ConfigurationError
 from aistrale.gateway.breaker import CircuitBreaker
 from aistrale.gateway.gateway import Gateway
+from aistrale.gateway.retry import RetryPolicy
 from aistrale.models import CompletionRequest, EmbeddingRequest, Prompt
 from aistrale.options import call_options, completion_request, embedding_request, given, split_client_options
 
@@ -40,11 +42,18 @@ class Core:
         self._headers = dict(calls.get("extra_headers") or {})
         client = own.get("http_client")
         is_async = client is not None and hasattr(client, "aclose")
+        if client is not None and not hasattr(client, "build_request"):
+            raise ConfigurationError("http_client must be an httpx.Client or an httpx.AsyncClient")
+        if not isinstance(own.get("retry"), RetryPolicy | None):
+            raise ConfigurationError("retry must be a RetryPolicy; max_retries= takes a number")
+        callbacks = calls.get("callbacks") or ()
+        if isinstance(callbacks, CallbackHandler):
+            raise ConfigurationError("callbacks must be a list of handlers: callbacks=[handler]")
         self.gateway = Gateway(
             config,
             model=calls.get("model"),
             options=call_options(calls),
-            handlers=[*_telemetry(config, own), *(calls.get("callbacks") or ())],
+            handlers=[*_telemetry(config, own), *callbacks],
             retry=own.get("retry"),
             breaker=own["breaker"] if "breaker" in own else CircuitBreaker(),
             http_client=None if is_async else client,

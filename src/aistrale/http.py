@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from aistrale.exceptions import ConfigurationError
 
@@ -24,9 +25,13 @@ class HTTPRequest:
     body: bytes = field(repr=False)
 
 
+Responder: TypeAlias = Callable[[HTTPRequest], Iterator[tuple[float, bytes]]]
+"""Answers a request in process: a JSON body, or an event stream in pieces, each after so many seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timeout:
-    """Time limits in seconds; None means no limit.
+    """Time limits of one attempt, in seconds; None means no limit. Retries and fallbacks are attempts of their own.
 
     connect: until a connection stands.
     read: between two arrivals of bytes, the first included.
@@ -41,7 +46,7 @@ class Timeout:
 
     @classmethod
     def of(cls, value: float | Timeout | None, *, stream: bool) -> Timeout:
-        """What a user's `timeout=` means.
+        """What a user's `timeout=` means, for each attempt.
 
         A number bounds the whole answer. A stream may well flow for longer than one would wait for
         silence, so there it bounds the time between two arrivals.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
@@ -90,6 +90,8 @@ class Message:
             for part in self.content:
                 if not isinstance(part, dict) or not isinstance(part.get("type"), str):
                     raise InvalidRequestError(f"A content part must be a dict with a 'type', not {kind_of(part)}")
+                if part["type"] == "text" and not isinstance(part.get("text"), str):
+                    raise InvalidRequestError("A content part of type 'text' needs a 'text' that is a string")
         elif not isinstance(self.content, str | None):
             raise InvalidRequestError(
                 f"A message's content must be a string or a list of parts, not {kind_of(self.content)}"
@@ -125,18 +127,28 @@ class Message:
             known["tool_calls"] = tuple(_tool_call(entry) for entry in listed(calls, "tool_calls"))
         elif calls is not None:
             extra["tool_calls"] = calls
+        if blocks := known.pop("reasoning_blocks", None):
+            known["reasoning_blocks"] = tuple(ReasoningBlock(**block) for block in listed(blocks, "reasoning_blocks"))
         if isinstance(known.get("content"), tuple):
             known["content"] = list(known["content"])
         return cls(**known, extra=extra)
 
-    def to_dict(self) -> JSON:
-        """The OpenAI-shaped message: `from_dict` and back loses nothing."""
+    def to_dict(self, *, complete: bool = False) -> JSON:
+        """The OpenAI-shaped message, as `from_dict` reads it.
+
+        `complete` adds what only Aistrale knows of: the reasoning and the provider's own content, which
+        a tool loop needs to go on after it was stored.
+        """
         known: JSON = {"role": self.role}
         for key in ("content", "name", "tool_call_id", "refusal"):
             if (entry := getattr(self, key)) is not None:
                 known[key] = entry
         if self.tool_calls:
             known["tool_calls"] = [tool_call_to_dict(call) for call in self.tool_calls]
+        if complete and self.reasoning_blocks:
+            known["reasoning_blocks"] = [asdict(block) for block in self.reasoning_blocks]
+        if complete and self.provider_content:
+            known["provider_content"] = dict(self.provider_content)
         return known | self.extra
 
     @classmethod
@@ -153,6 +165,13 @@ class Message:
         raise InvalidRequestError(f"A prompt is a string or a list of messages, not {kind_of(prompt)}")
 
 
+def _says_something(message: Message) -> bool:
+    text = message.content
+    if isinstance(text, str) and not text.strip():
+        text = None
+    return bool(text or message.tool_calls or any(message.extra.values()) or message.role in ("tool", "function"))
+
+
 def listed(value: Any, name: str) -> list[Any]:
     """`value` as a list. Raises InvalidRequestError if it is none."""
     if not isinstance(value, list | tuple):
@@ -160,7 +179,9 @@ def listed(value: Any, name: str) -> list[Any]:
     return list(value)
 
 
-_MESSAGE_KEYS = frozenset(("role", "content", "name", "tool_calls", "tool_call_id", "refusal"))
+_MESSAGE_KEYS = frozenset(
+    ("role", "content", "name", "tool_calls", "tool_call_id", "refusal", "reasoning_blocks", "provider_content")
+)
 
 Prompt: TypeAlias = str | Message | Mapping[str, Any] | Sequence[Message | Mapping[str, Any]]
 """What `run` takes: a text, a message, or a conversation."""
@@ -264,7 +285,8 @@ class CompletionRequest:
     output_type: Any = None
 
     def __post_init__(self) -> None:
-        if not any(m.content or m.tool_calls or any(m.extra.values()) for m in self.messages):
+        said = [m for m in self.messages if m.role not in ("system", "developer")] or self.messages
+        if not any(_says_something(message) for message in said):
             raise InvalidRequestError("The prompt is empty: pass a text or at least one message with content")
         for name, kind, article in _CHECKED_FIELDS:
             value = getattr(self, name)
@@ -370,6 +392,7 @@ class Completion:
     trace_id: str | None = None
     raw: JSON = field(default_factory=dict, repr=False)
     output_type: Any = field(default=None, repr=False)
+    _parsed: tuple[Any, Any] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def message(self) -> Message:
@@ -400,11 +423,16 @@ class Completion:
     def parsed(self) -> Any:
         """The answer as `response_format` asked: an instance of its pydantic class, or the parsed JSON.
 
-        None if no format was asked. Raises OutputError if the answer does not fit; the text is kept.
+        None if no format was asked, or if the model called tools instead. Raises OutputError if the answer
+        does not fit (a refusal, or one cut at the limit, does not); the text is kept.
         """
-        if self.output_type is None:
+        if self.output_type is None or (self.tool_calls and not self.text):
             return None
-        return parse_output(self.text, self.output_type)
+        if self.refusal:
+            raise OutputError(f"The model refused: {self.refusal}", text=self.refusal)
+        if self._parsed is None or self._parsed[0] is not self.output_type:
+            self._parsed = (self.output_type, parse_output(self.text, self.output_type))
+        return self._parsed[1]
 
     def __str__(self) -> str:
         return self.text
@@ -422,7 +450,10 @@ class ToolCallChunk:
 
 @dataclass(slots=True)
 class Chunk:
-    """A piece of a streamed answer. `index` is the choice it belongs to; `raw` the event's own body."""
+    """A piece of a streamed answer. `index` is the choice it belongs to; `raw` the event's own body.
+
+    `tool_calls` are pieces, too: whole calls are in the stream's `completion`.
+    """
 
     text: str = ""
     reasoning: str = ""

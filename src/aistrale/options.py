@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from aistrale.contract import CallbackHandler
-from aistrale.exceptions import InvalidRequestError
+from aistrale.exceptions import ConfigurationError, InvalidRequestError
 from aistrale.http import Timeout
 from aistrale.models import CallOptions, CompletionRequest, EmbeddingRequest, Message, Prompt
-from aistrale.schema import response_format_of, tool_of
+from aistrale.schema import kind_of, response_format_of, tool_of
 
 if TYPE_CHECKING:
     import httpx
@@ -26,7 +26,7 @@ class EmbedOptions(TypedDict, total=False):
     """Options of `embed`.
 
     model, provider: which model; "provider/model" names both. base_url, api_key: where, and with which key.
-    timeout: seconds for the whole answer, or a Timeout. max_retries: further attempts after a failed one.
+    timeout: seconds that one attempt may take, or a Timeout. max_retries: further attempts after a failed one.
     fallbacks: models to try when this one fails. callbacks: handlers that watch this call.
     dimensions: the length of the vectors. extra_body, extra_headers: sent as they stand.
     """
@@ -55,7 +55,7 @@ class RunOptions(TypedDict, total=False):
     tool_choice: "auto", "none", "required", a tool's name, or OpenAI's dict.
     response_format: a JSON schema or a pydantic class; `completion.parsed` is then its instance.
     metadata, user: labels for handlers and spans; sent on where the provider takes them.
-    timeout: seconds for the whole answer (of a stream: between two arrivals), or a Timeout.
+    timeout: seconds that one attempt may take (of a stream: between two arrivals), or a Timeout.
     max_retries: further attempts after a failed one. fallbacks: models to try when this one fails.
     cache: True for the client's memory cache, or a cache. callbacks: handlers that watch this call.
     extra_body, extra_headers: sent as they stand, over what we would send.
@@ -69,6 +69,7 @@ class RunOptions(TypedDict, total=False):
     top_p: float | None
     top_k: int | None
     max_tokens: int | None
+    max_completion_tokens: int | None
     stop: str | list[str] | None
     seed: int | None
     n: int | None
@@ -119,6 +120,7 @@ _AS_THEY_ARE = frozenset(
         "top_p",
         "top_k",
         "max_tokens",
+        "max_completion_tokens",
         "stop",
         "seed",
         "n",
@@ -143,6 +145,7 @@ def completion_request(prompt: Prompt, options: Mapping[str, Any], **call: Any) 
     """
     check_names(options, _RUN_NAMES)
     fields = {name: value for name, value in options.items() if name in _AS_THEY_ARE and value is not None}
+    calling = call_options(options, **call)
     if options.get("tools") is not None:
         fields["tools"] = tuple(tool_of(tool) for tool in _listed(options, "tools")) or None
     if options.get("response_format") is not None:
@@ -152,9 +155,17 @@ def completion_request(prompt: Prompt, options: Mapping[str, Any], **call: Any) 
     return CompletionRequest(
         messages=tuple(Message.list_of(prompt)),
         extra=dict(options.get("extra_body") or {}),
-        options=call_options(options, **call),
+        options=calling,
         **fields,
     )
+
+
+_HINTS = {
+    "messages": "pass the messages as the first argument",
+    "stream": "call stream() instead of run()",
+    "api_version": "write it into base_url, as ?api-version=...",
+}
+_OTHERWISE = "what a provider alone knows goes into extra_body"
 
 
 def given(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,7 +185,7 @@ def embedding_request(texts: str | Iterable[str], options: Mapping[str, Any], **
     """The request that texts and options make."""
     check_names(options, _EMBED_NAMES)
     return EmbeddingRequest(
-        inputs=texts if isinstance(texts, str) else tuple(texts),
+        inputs=texts if isinstance(texts, str) else tuple(_listed({"texts": texts}, "texts")),
         model=options.get("model"),
         dimensions=options.get("dimensions"),
         user=options.get("user"),
@@ -185,10 +196,18 @@ def embedding_request(texts: str | Iterable[str], options: Mapping[str, Any], **
 
 def call_options(options: Mapping[str, Any], **call: Any) -> CallOptions:
     """How a call is made, out of its options."""
+    for name in ("provider", "base_url", "api_key"):
+        if not isinstance(options.get(name), str | None):
+            raise ConfigurationError(f"{name} must be a text, not {kind_of(options[name])}")
+    for name in ("extra_body", "extra_headers"):
+        if not isinstance(options.get(name), Mapping | None):
+            raise InvalidRequestError(f"{name} must be a dict, not {kind_of(options[name])}")
+    cache = options.get("cache")
+    if not isinstance(cache, bool | None) and not (hasattr(cache, "get") and hasattr(cache, "set")):
+        raise ConfigurationError(f"cache must be True, False or a cache, not {kind_of(cache)}")
     routing = {name: value for name, value in options.items() if name in _ROUTING and value is not None}
     if options.get("fallbacks") is not None:
-        fallbacks = options["fallbacks"]
-        routing["fallbacks"] = fallbacks if isinstance(fallbacks, str) else tuple(fallbacks)
+        routing["fallbacks"] = tuple(_listed(options, "fallbacks"))
     return CallOptions(headers=options.get("extra_headers") or {}, **routing, **call)
 
 
@@ -197,8 +216,8 @@ def check_names(options: Mapping[str, Any], known: frozenset[str] = _CLIENT_NAME
     for name in options:
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else "; what a provider alone knows goes into extra_body"
-            raise TypeError(f"there is no option {name!r}{hint}")
+            hint = _HINTS.get(name) or (f"did you mean {close[0]!r}?" if close else _OTHERWISE)
+            raise TypeError(f"there is no option {name!r}; {hint}")
 
 
 def split_client_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

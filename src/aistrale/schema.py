@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -70,6 +71,8 @@ def response_format_of(value: Any) -> tuple[JSONSchema, Any]:
         raise InvalidRequestError(f"response_format must be a JSON schema or a pydantic class, not {kind_of(value)}")
     schema = strict(_schema_of(value, "response_format"))
     name = _identifier(getattr(value, "__name__", "answer"))
+    if schema.get("type") != "object" or not _can_be_strict(schema):
+        return {"type": "json_schema", "json_schema": {"name": name, "schema": schema}}, value
     return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}, value
 
 
@@ -77,33 +80,33 @@ def strict(schema: JSONSchema) -> JSONSchema:
     """A copy of `schema` in which every object is closed and requires all its properties.
 
     Defaults go: a property the model must give needs none, and OpenAI refuses them. So does a reference
-    with anything beside it: what it refers to is put in its place.
+    with anything beside it: what it refers to is put in its place, or, where that would never end, what
+    stands beside it goes.
     """
     schema = copy.deepcopy(schema)
-    _make_strict(schema, schema)
+    _make_strict(schema, schema, ())
     return schema
 
 
-def _make_strict(schema: Any, root: JSONSchema) -> None:
-    if isinstance(schema, list):
-        for child in schema:
-            _make_strict(child, root)
-        return
+def _make_strict(schema: Any, root: JSONSchema, within: tuple[str, ...]) -> None:
     if not isinstance(schema, dict):
         return
     schema.pop("default", None)
-    if "$ref" in schema and len(schema) > 1:
-        referred = copy.deepcopy(_resolve(schema.pop("$ref"), root))
-        for key, value in referred.items():
-            schema.setdefault(key, value)
+    reference = schema.get("$ref")
+    if reference is not None and len(schema) > 1:
+        if reference in within:
+            schema.clear()
+            schema["$ref"] = reference
+        else:
+            within = (*within, reference)
+            del schema["$ref"]
+            for key, value in copy.deepcopy(_resolve(reference, root)).items():
+                schema.setdefault(key, value)
     if schema.get("type") == "object" and "properties" in schema:
         schema["additionalProperties"] = False
         schema["required"] = list(schema["properties"])
-    for key in _SCHEMA_OF + _SCHEMA_LISTS:
-        _make_strict(schema.get(key), root)
-    for key in _SCHEMAS_BY_NAME:
-        for child in schema.get(key, {}).values():
-            _make_strict(child, root)
+    for _, child in _children(schema, "the schema"):
+        _make_strict(child, root, within)
 
 
 def _resolve(reference: str, root: JSONSchema) -> JSONSchema:
@@ -112,6 +115,15 @@ def _resolve(reference: str, root: JSONSchema) -> JSONSchema:
         value = value[key]
     result: JSONSchema = value
     return result
+
+
+def _can_be_strict(schema: Any) -> bool:
+    """OpenAI's strict mode knows no objects with names of their own making, such as `dict[str, int]`."""
+    if not isinstance(schema, dict):
+        return True
+    if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
+        return False
+    return all(_can_be_strict(child) for _, child in _children(schema, "the schema"))
 
 
 def parse_output(text: str, output_type: Any) -> Any:
@@ -137,6 +149,9 @@ def _identifier(name: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in name)[:64] or "answer"
 
 
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+
+
 def check_tool(tool: Any) -> None:
     """Raise InvalidRequestError unless `tool` is OpenAI-shaped with a name, or a provider's own kind of tool."""
     if not isinstance(tool, dict):
@@ -148,6 +163,11 @@ def check_tool(tool: Any) -> None:
     if not isinstance(body, dict) or not isinstance(body.get("name"), str) or not body["name"]:
         raise InvalidRequestError(
             'A tool needs a name: {"type": "function", "function": {"name": ..., "parameters": {...}}}'
+        )
+    if not _TOOL_NAME.fullmatch(body["name"]):
+        raise InvalidRequestError(
+            f"{body['name'][:100]!r} is no name for a tool: use up to 128 letters, digits, and _ - . :, "
+            "and a named function instead of a lambda"
         )
     if body.get("parameters") is not None:
         check_schema(body["parameters"], f"the parameters of tool {body['name']!r}")

@@ -83,13 +83,15 @@ class TelemetryHandler(CallbackHandler):
         context = span.get_span_context()
         if context.is_valid:
             call.trace_id = f"{context.trace_id:032x}"
-            call.headers["traceparent"] = f"00-{call.trace_id}-{context.span_id:016x}-{context.trace_flags:02x}"
+            parent = f"00-{call.trace_id}-{context.span_id:016x}-{context.trace_flags:02x}"
+            call.headers.setdefault("traceparent", parent)
             if context.trace_state:
                 call.headers["tracestate"] = context.trace_state.to_header()
         else:
             # Nothing records, but the call still has an id by which the upstream's records can be found.
             call.trace_id = f"{random.getrandbits(128) or 1:032x}"
-            call.headers["traceparent"] = f"00-{call.trace_id}-{random.getrandbits(64) or 1:016x}-00"
+            parent = f"00-{call.trace_id}-{random.getrandbits(64) or 1:016x}-00"
+            call.headers.setdefault("traceparent", parent)
         if self._capture and span.is_recording() and isinstance(call.request, CompletionRequest):
             span.set_attributes(dict(_input_content(call.request)))
 

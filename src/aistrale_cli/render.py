@@ -43,4 +43,7 @@ def cost(dollars: Decimal | None) -> str:
     """A cost in US dollars, to the precision that says something."""
     if dollars is None:
         return "unpriced"
-    return f"${dollars:.2f}" if dollars >= 1 or dollars == 0 else f"${dollars:.2g}"
+    if dollars == 0 or dollars >= 1:
+        return f"${dollars:.2f}"
+    places = max(2, 1 - dollars.adjusted())  # two digits that say something
+    return f"${dollars:.{places}f}"

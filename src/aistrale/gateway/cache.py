@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from copy import deepcopy
 from dataclasses import replace
 from decimal import Decimal
 from hashlib import sha256
@@ -69,7 +70,9 @@ def is_worth_keeping(completion: Completion) -> bool:
 
 def as_hit(completion: Completion) -> Completion:
     """A kept answer as it is given again: it cost nothing and made no attempt."""
-    return replace(completion, cached=True, cost=Decimal(0), attempts=(), trace_id=None)
+    return replace(
+        deepcopy(completion), cached=True, cost=Decimal(0), attempts=(), trace_id=None, time_to_first_token=None
+    )
 
 
 def as_chunks(completion: Completion) -> list[Chunk]:

@@ -11,7 +11,8 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeAlias
@@ -41,6 +42,9 @@ logger = logging.getLogger("aistrale")
 
 ERROR_BODY_LIMIT = 1024 * 1024
 """Bytes of an error answer that are read before its connection is given up."""
+
+ANSWER_LIMIT = 256 * 1024 * 1024
+"""Bytes of an answer that are read: more than any has, and few enough to survive one that never ends."""
 
 _NOT_ITS_SHAPE = (KeyError, TypeError, AttributeError, ValueError, IndexError, RecursionError)
 """What reading a body raises that has not the shape of an answer."""
@@ -211,8 +215,9 @@ def _answer(plan: Plan) -> Flow:
     kept = plan.cache.get(key)
     if kept is None:
         completion = yield from _ask(plan)
-        if is_worth_keeping(completion):
-            plan.cache.set(key, completion)
+        is_its_own = (plan.call.provider, plan.call.model) == (route.provider, route.model)  # not a fallback's
+        if is_its_own and is_worth_keeping(completion):
+            plan.cache.set(key, deepcopy(completion))
         return completion
     _arrive(plan.call, route)
     hit = as_hit(kept)
@@ -276,10 +281,7 @@ def _attempt(plan: Plan, route: Route) -> Flow:
     try:
         codec = codec_of(route.profile.protocol)
         request = _encoded(plan, codec, route, stream=call.stream)
-        request.headers.update(call.headers)
-        if route.profile.idempotency_header:  # one for all attempts: a retry is not billed twice
-            plan.idempotency_key = plan.idempotency_key or f"aistrale-{random.getrandbits(128):032x}"
-            request.headers[route.profile.idempotency_header] = plan.idempotency_key
+        _add_headers(request, plan, route)
         result = yield from _exchange(plan, codec, route, request)
     except AistraleError as error:
         if isinstance(error, NetworkError | ServerError) and error.provider is None:
@@ -293,6 +295,24 @@ def _attempt(plan: Plan, route: Route) -> Flow:
         plan.breaker.succeeded(route)
     yield from _record(plan, route, None, started)
     return result
+
+
+_CREDENTIALS = frozenset(("authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key"))
+
+
+def _add_headers(request: HTTPRequest, plan: Plan, route: Route) -> None:
+    """The call's own headers over ours, whatever their case; its credentials only for the provider it named."""
+    added: Mapping[str, str] = plan.call.headers
+    if route.provider != plan.routes[0].provider:
+        added = {name: value for name, value in added.items() if name.lower() not in _CREDENTIALS}
+    if header := route.profile.idempotency_header:
+        # One for all attempts on a route, so that a retry is not billed twice; another route asks another thing.
+        plan.idempotency_key = plan.idempotency_key or f"aistrale-{random.getrandbits(128):032x}"
+        request.headers[header] = f"{plan.idempotency_key}-{plan.routes.index(route)}"
+    names = {name.lower() for name in added}
+    for name in [name for name in request.headers if name.lower() in names]:
+        del request.headers[name]
+    request.headers.update(added)
 
 
 def _record(plan: Plan, route: Route, error: AistraleError | None, started: float) -> Flow:
@@ -327,7 +347,7 @@ def _exchange(plan: Plan, codec: Codec, route: Route, request: HTTPRequest) -> F
             raise decode_error(response.status, response.headers, body, route)
         if plan.call.stream and "json" not in kind and "html" not in kind:
             return (yield from _stream(plan, codec, route, response))
-        body = yield Read(response, ERROR_BODY_LIMIT if "html" in kind else None)
+        body = yield Read(response, ERROR_BODY_LIMIT if "html" in kind else ANSWER_LIMIT)
         result = _decode(plan, codec, route, response, body)
     except GeneratorExit:
         raise

@@ -213,6 +213,8 @@ def _refuse_async(handlers: Iterable[CallbackHandler]) -> None:
 
 
 def _checked(handlers: Handlers) -> list[CallbackHandler]:
+    if isinstance(handlers, CallbackHandler) or not isinstance(handlers, Iterable):
+        raise ConfigurationError("callbacks must be a list of handlers: callbacks=[handler]")
     handlers = list(handlers)
     for handler in handlers:
         if not isinstance(handler, CallbackHandler):

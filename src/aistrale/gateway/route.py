@@ -104,7 +104,9 @@ def _named(provider: str | None, model: str | None, base_url: str | None) -> Tar
 
 def _short(provider: str, rest: str) -> str:
     """A model's name without its provider's, unless that belongs to it ("openrouter/auto")."""
-    return rest if "/" in rest or not _is_namespaced(provider) else f"{provider}/{rest}"
+    profile = find_profile(provider)
+    is_whole = profile is not None and profile.own_namespace and "/" not in rest
+    return f"{provider}/{rest}" if is_whole else rest
 
 
 def _merged(asked: Target, own: Target) -> Target:

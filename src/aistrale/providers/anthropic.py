@@ -150,6 +150,9 @@ def encode_body(request: CompletionRequest, route: Route) -> JSON:
         body["tool_choice"] = choice
     if request.reasoning_effort is not None:
         _add_thinking(body, request.reasoning_effort, route.model, limited=limit is not None)
+        if body.get("thinking", {}).get("type") == "enabled":
+            for name in [name for name in ("temperature", "top_k") if body.pop(name, None) is not None]:
+                logger.warning("anthropic takes no %s while a model thinks: it is not sent", name)
     if form := _encode_format(request.response_format):
         body["output_config"] = {**body.get("output_config", {}), "format": form}
     return body

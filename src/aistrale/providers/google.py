@@ -133,6 +133,8 @@ def encode_body(request: CompletionRequest, route: Route) -> JSON:
     """The JSON body of a generateContent request."""
     if request.user is not None:
         logger.warning("google takes no user: it is not sent")
+    if request.parallel_tool_calls is not None:
+        logger.warning("google takes no parallel_tool_calls: it is not sent")
     body: JSON = {"contents": _encode_contents(request.messages, _is_budgeted(route.model))}
     check_has_turn(body["contents"], request, "Google")
     system = [part for message in request.messages if _is_system(message) for part in _encode_parts(message)]

@@ -16,6 +16,7 @@ from decimal import Decimal
 from sys import byteorder
 from typing import Any
 
+from aistrale.exceptions import InvalidRequestError
 from aistrale.http import HTTPRequest, ServerSentEvent, encode_json
 from aistrale.models import (
     JSON,
@@ -141,6 +142,8 @@ def encode_body(request: CompletionRequest, route: Route, *, stream: bool) -> JS
         body.setdefault("max_completion_tokens", body.pop("max_tokens"))
     if isinstance(request.tool_choice, str):
         body["tool_choice"] = encode_tool_choice(request.tool_choice)
+    if request.extra.get("stream") and not stream:
+        raise InvalidRequestError("extra_body cannot ask for a stream: call stream() instead of run()")
     if stream:
         body["stream"] = True
         if profile.stream_usage:
@@ -188,7 +191,10 @@ def _is_taken(name: str, request: CompletionRequest, profile: Profile) -> bool:
     if name in profile.drops:
         logger.warning("%s takes no %s: it is not sent", profile.name, name)
         return False
-    return not (name == "metadata" and profile.metadata_needs_store and not request.extra.get("store"))
+    if name != "metadata" or profile.takes_metadata == "always":
+        return True
+    # Elsewhere it is for the caller's own handlers and spans.
+    return profile.takes_metadata == "with store" and bool(request.extra.get("store"))
 
 
 def _encode_message(message: Message, profile: Profile) -> JSON:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal
 
-from aistrale.http import HTTPRequest
-
-Responder: TypeAlias = Callable[[HTTPRequest], Iterator[tuple[float, bytes]]]
-"""Answers a request in process: a JSON body, or an event stream in pieces, each after so many seconds."""
+from aistrale.http import HTTPRequest, Responder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +21,8 @@ class Profile:
     key_header: the header that carries the key; `Authorization` carries it as a bearer token.
     model_prefixes: what the names of its own models begin with, so that a bare name finds it.
     namespaced_models: its model names hold a slash themselves ("openai/gpt-4o" at OpenRouter).
+    own_namespace: some of its models are named after itself ("openrouter/auto").
+    takes_metadata: it takes `metadata`: never, always, or together with `store`.
     telemetry_name: `gen_ai.provider.name` of the OpenTelemetry conventions, if not `name`.
     drops: request fields the provider refuses and that only tune (they are left out, with a log line).
     renames: request fields it knows by another name.
@@ -34,7 +33,6 @@ class Profile:
     needs_content: it wants `content` in every message, null beside tool calls.
     tool_call_id_length: how long a tool call's id must be, None for any.
     idempotency_header: the header under which it takes an idempotency key.
-    metadata_needs_store: it takes `metadata` only together with `store`.
     respond: answers in process, without a network.
     """
 
@@ -49,6 +47,8 @@ class Profile:
     default_embedding_model: str | None = None
     model_prefixes: tuple[str, ...] = ()
     namespaced_models: bool = False
+    own_namespace: bool = False
+    takes_metadata: Literal["never", "always", "with store"] = "never"
     telemetry_name: str | None = None
     drops: frozenset[str] = frozenset()
     renames: Mapping[str, str] = field(default_factory=dict)
@@ -59,7 +59,6 @@ class Profile:
     needs_content: bool = False
     tool_call_id_length: int | None = None
     idempotency_header: str | None = None
-    metadata_needs_store: bool = False
     respond: Responder | None = None
 
 

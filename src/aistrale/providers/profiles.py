@@ -26,7 +26,7 @@ PROFILES: dict[str, Profile] = {
             default_embedding_model="text-embedding-3-small",
             new_limit_models=_REASONING_MODELS,
             idempotency_header="Idempotency-Key",
-            metadata_needs_store=True,
+            takes_metadata="with store",
         ),
         Profile(
             name="anthropic",
@@ -60,10 +60,11 @@ PROFILES: dict[str, Profile] = {
             key_header="api-key",
             telemetry_name="azure.ai.openai",
             new_limit_models=_REASONING_MODELS,
-            metadata_needs_store=True,
+            takes_metadata="with store",
         ),
         Profile(
             name="groq",
+            namespaced_models=True,
             drops=_NO_TOP_K,
             base_url="https://api.groq.com/openai/v1",
             base_url_variable="GROQ_BASE_URL",
@@ -104,6 +105,7 @@ PROFILES: dict[str, Profile] = {
         Profile(
             # Reports each answer's cost in `usage.cost`.
             name="openrouter",
+            own_namespace=True,
             message_drops=frozenset(),
             namespaced_models=True,
             base_url="https://openrouter.ai/api/v1",
@@ -135,6 +137,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             name="ollama",
+            namespaced_models=True,
             base_url="http://localhost:11434/v1",
             base_url_variable="OLLAMA_BASE_URL",
             key_variables=("OLLAMA_API_KEY",),
@@ -143,6 +146,8 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             name="vllm",
+            takes_metadata="always",
+            namespaced_models=True,
             base_url="http://localhost:8000/v1",
             base_url_variable="VLLM_BASE_URL",
             key_variables=("VLLM_API_KEY",),
@@ -150,6 +155,8 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             name="llamacpp",
+            takes_metadata="always",
+            namespaced_models=True,
             base_url="http://localhost:8080/v1",
             base_url_variable="LLAMACPP_BASE_URL",
             key_variables=("LLAMACPP_API_KEY",),
@@ -158,6 +165,7 @@ PROFILES: dict[str, Profile] = {
         Profile(
             # Whatever speaks OpenAI's protocol at a `base_url` that was given without a provider.
             name="compatible",
+            takes_metadata="always",
             message_drops=frozenset(),
             key_required=False,
             namespaced_models=True,
@@ -165,6 +173,7 @@ PROFILES: dict[str, Profile] = {
         Profile(
             # Another Aistrale: keys, prompts and books are the server's.
             name="aistrale",
+            takes_metadata="always",
             message_drops=frozenset(),
             base_url_variable="AISTRALE_API_URL",
             key_variables=("AISTRALE_API_KEY",),

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from functools import lru_cache
 from typing import NoReturn
-from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError
@@ -42,14 +41,15 @@ class AiohttpTransport:
     """
 
     def __init__(self) -> None:
-        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = WeakKeyDictionary()
+        self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
 
     async def send(self, request: HTTPRequest, timeout: Timeout | None) -> AsyncResponse:
         timeout = timeout or DEFAULT_TIMEOUT
         loop = asyncio.get_running_loop()
         pool = self._pools.get(loop)
         if pool is None or pool.closed:
-            pool = self._pools[loop] = _Pool()
+            self._forget_closed_loops()
+            pool = self._pools[loop] = _Pool(lambda: self._pools.pop(loop, None))
             await pool.close_with_loop()
         try:
             url, origin = _parse(request.url)
@@ -67,6 +67,11 @@ class AiohttpTransport:
             _raise_typed(error, request.url, timeout)
         return AiohttpResponse(answer, request.url, timeout)
 
+    def _forget_closed_loops(self) -> None:
+        """Those that ended without shutting down their async generators: a pool holds its loop, so it must go."""
+        for loop in [loop for loop in self._pools if loop.is_closed()]:
+            self._pools.pop(loop, None)
+
     async def aclose(self) -> None:
         """Close this loop's pool. Another loop's closes with that loop."""
         pool = self._pools.pop(asyncio.get_running_loop(), None)
@@ -77,7 +82,8 @@ class AiohttpTransport:
 class _Pool:
     """One event loop's connections."""
 
-    def __init__(self) -> None:
+    def __init__(self, forget: Callable[[], object]) -> None:
+        self._forget = forget
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=_KEEPALIVE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -107,6 +113,7 @@ class _Pool:
         try:
             yield
         finally:
+            self._forget()
             await self.session.close()
 
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import TypeAlias
 
-from aistrale.http import HTTPRequest, Timeout
-
-Responder: TypeAlias = Callable[[HTTPRequest], Iterator[tuple[float, bytes]]]
-"""Gives an answer's body in pieces, each after so many seconds."""
+from aistrale.http import HTTPRequest, Responder, Timeout
 
 
 class LocalTransport:

@@ -16,7 +16,7 @@ class EventStreamDecoder:
     """
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._held: list[bytes] = []
         self._event = ""
         self._data: list[str] = []
         self._started = self._after_cr = False
@@ -25,10 +25,14 @@ class EventStreamDecoder:
         if self._after_cr and data:  # CR LF is one line end, also where the network cuts it in two
             data = data.removeprefix(b"\n")
             self._after_cr = False
-        buffer = self._buffer + data if self._buffer else data
+        if self._started and b"\n" not in data and b"\r" not in data:
+            self._held.append(data)  # joined once its line ends: a long event comes in many pieces
+            return []
+        buffer = b"".join((*self._held, data)) if self._held else data
+        self._held = []
         if not self._started:
             if len(buffer) < 3 and b"\xef\xbb\xbf".startswith(buffer):
-                self._buffer = buffer
+                self._held = [buffer]
                 return []
             buffer = buffer.removeprefix(b"\xef\xbb\xbf")
             self._started = True
@@ -37,9 +41,10 @@ class EventStreamDecoder:
             buffer = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         end = buffer.rfind(b"\n")
         if end < 0:
-            self._buffer = buffer
+            self._held = [buffer]
             return []
-        self._buffer = buffer[end + 1 :]
+        rest = buffer[end + 1 :]
+        self._held = [rest] if rest else []
         return self._take(buffer[:end].split(b"\n"))
 
     def _take(self, lines: list[bytes]) -> list[ServerSentEvent]:

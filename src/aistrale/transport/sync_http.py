@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
@@ -50,20 +51,15 @@ class HTTPXTransport:
     def send(self, request: HTTPRequest, timeout: Timeout | None) -> Response:
         timeout = timeout or DEFAULT_TIMEOUT
         started = time.monotonic()
-        limits = _limits(timeout)
         with typed_errors(request.url, timeout):
             message = httpx.Request(
                 request.method,
                 _parse(request.url),
                 headers={**_COMMON_HEADERS, **request.headers},
                 content=request.body,
-                extensions={"timeout": limits},
+                extensions={"timeout": _limits(timeout)},
             )
             answer = self._pool_for(message.url).handle_request(message)
-        if timeout.total is not None:  # what is left of the total bounds each read of the body, too
-            limits["read"] = max(
-                0.001, min(timeout.read or timeout.total, timeout.total - (time.monotonic() - started))
-            )
         # What is not compressed need not pass through a decoder.
         pieces = answer.iter_bytes() if "content-encoding" in answer.headers else answer.iter_raw()
         return HTTPXResponse(answer, pieces, request.url, timeout, started)
@@ -138,7 +134,11 @@ def client_timeout(timeout: Timeout | None) -> httpx.Timeout | httpx._client.Use
 
 
 class HTTPXResponse:
-    """An httpx answer as a Response."""
+    """An httpx answer as a Response.
+
+    httpx knows no limit of a whole answer, and cannot shorten a read that has begun: where one is due,
+    the socket is shut down under it.
+    """
 
     def __init__(
         self, answer: httpx.Response, pieces: Iterator[bytes], url: str, timeout: Timeout, started: float
@@ -147,12 +147,12 @@ class HTTPXResponse:
         self.headers = answer.headers
         self._answer, self._pieces = answer, pieces
         self._url, self._timeout = url, timeout
-        self._deadline = None if timeout.total is None else started + timeout.total
+        self._deadline = math.inf if timeout.total is None else started + timeout.total
+        self._call_off = _do_nothing
+        if timeout.total is not None:
+            self._limit(max(0.0, self._deadline - time.monotonic()))
 
     def read(self, limit: int | None = None) -> bytes:
-        if limit is None and self._deadline is None:
-            with typed_errors(self._url, self._timeout):
-                return b"".join(self._pieces)
         pieces, size = [], 0
         while piece := self.read_some():
             pieces.append(piece)
@@ -163,40 +163,56 @@ class HTTPXResponse:
         return b"".join(pieces)
 
     def read_some(self) -> bytes:
-        try:  # not `with typed_errors`: this runs for every piece of a stream
+        try:
             for piece in self._pieces:
-                if self._deadline is not None and time.monotonic() > self._deadline:
-                    self._answer.close()
-                    raise httpx.ReadTimeout("total")
                 if piece:
                     return piece
         except httpx.HTTPError as error:
+            self._call_off()
+            self._check_deadline(error)
             raise_typed(error, self._url, self._timeout)
+        self._call_off()
+        self._check_deadline(None)
         return b""
 
     def drain(self) -> None:
         """Read the end of the body, so that the connection can be used again.
 
-        It has mostly arrived already. A server that holds the connection open after its last word must
-        not hold the caller, and httpx cannot shorten a read that has begun: so the socket is shut down
-        under it.
+        It has mostly arrived already; a server that holds the connection open after its last word must
+        not hold the caller.
         """
-        stream = self._answer.extensions.get("network_stream")
-        connection = stream.get_extra_info("socket") if stream is not None else None
-        if connection is None:
-            self._answer.close()
+        self._call_off()
+        if not self._limit(DRAIN_SECONDS):
+            self.close()
             return
-        call_off = watchdog.watch(DRAIN_SECONDS, lambda: connection.shutdown(socket.SHUT_RDWR))
         try:
             for _ in self._pieces:
                 pass
         except httpx.HTTPError:
             self._answer.close()
         finally:
-            call_off()
+            self._call_off()
 
     def close(self) -> None:
+        self._call_off()
         self._answer.close()
+
+    def _limit(self, seconds: float) -> bool:
+        """Shut the socket down in `seconds`, unless called off; False if there is no socket."""
+        stream = self._answer.extensions.get("network_stream")
+        connection = stream.get_extra_info("socket") if stream is not None else None
+        if connection is None:
+            return False
+        self._call_off = watchdog.watch(seconds, lambda: connection.shutdown(socket.SHUT_RDWR))
+        return True
+
+    def _check_deadline(self, error: BaseException | None) -> None:
+        if time.monotonic() >= self._deadline:
+            cause = error or TimeoutError("the answer was not whole in time")
+            raise_timeout(cause, f"No whole answer from {_parse(self._url).host}", self._timeout.total)
+
+
+def _do_nothing() -> None: ...
 
 
 @lru_cache(maxsize=256)

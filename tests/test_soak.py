@@ -1,0 +1,80 @@
+"""What must hold over many calls. Run by `make soak`; the smaller ones of these run with every test run."""
+
+import asyncio
+import gc
+import tracemalloc
+
+import pytest
+from upstream import Upstream
+
+import aistrale
+
+
+def options(upstream: Upstream) -> dict[str, str]:
+    return {"provider": "openai", "model": "gpt-test", "api_key": "sk-soak", "base_url": upstream.url}
+
+
+def growth_over(calls: int, call: "object", warm_up: int) -> int:
+    """Bytes that Python holds more after `calls` calls than after `warm_up` of them."""
+    assert callable(call)
+    for _ in range(warm_up):
+        call()
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for _ in range(calls - warm_up):
+        call()
+    gc.collect()
+    after = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    return after - before
+
+
+def test_many_event_loops_leave_nothing_behind(upstream: Upstream) -> None:
+    """A script that calls asyncio.run for each call keeps no loop, no pool and no connection."""
+    client = aistrale.AsyncClient(**options(upstream))
+    assert growth_over(60, lambda: asyncio.run(client.run("Hello")), warm_up=10) < 200_000
+    upstream.wait_until_open(0)
+
+
+def test_many_calls_leave_nothing_behind(upstream: Upstream) -> None:
+    """Neither plain calls nor streams nor failures grow anything."""
+    client = aistrale.Client(**options(upstream))
+
+    def call() -> None:
+        client.run("Hello")
+        client.stream("one two").until_done()
+        with client.stream("one two three") as left:
+            next(left)
+        with pytest.raises(aistrale.InvalidRequestError):
+            client.run("")
+        upstream.requests.clear()
+
+    assert growth_over(150, call, warm_up=30) < 200_000
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_a_hundred_thousand_calls_leave_nothing_behind(upstream: Upstream) -> None:
+    """Memory is flat over 100,000 calls of one client."""
+    client = aistrale.Client(**options(upstream))
+
+    def call() -> None:
+        client.run("Hello")
+        upstream.requests.clear()
+
+    assert growth_over(100_000, call, warm_up=2_000) < 1_000_000
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_a_thousand_event_loops_leave_nothing_behind(upstream: Upstream) -> None:
+    """Each has its pool, and takes it along."""
+    client = aistrale.AsyncClient(**options(upstream))
+
+    def call() -> None:
+        asyncio.run(client.run("Hello"))
+        upstream.requests.clear()
+
+    assert growth_over(1_000, call, warm_up=50) < 500_000
+    upstream.wait_until_open(0)
