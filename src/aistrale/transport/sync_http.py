@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import NoReturn
@@ -148,7 +148,7 @@ class HTTPXResponse:
         self._answer, self._pieces = answer, pieces
         self._url, self._timeout = url, timeout
         self._deadline = math.inf if timeout.total is None else started + timeout.total
-        self._call_off = _do_nothing
+        self._call_off: Callable[[], object] = _do_nothing
         if timeout.total is not None:
             self._limit(max(0.0, self._deadline - time.monotonic()))
 
