@@ -310,6 +310,13 @@ class CompletionRequest:
         return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
 
 
+REQUEST_FIELDS = tuple(
+    entry.name
+    for entry in fields(CompletionRequest)
+    if entry.name not in ("messages", "model", "extra", "options", "output_type")
+)
+"""What a request may ask beside its messages, under the names that OpenAI's wire knows too."""
+
 _CHECKED_FIELDS: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
     ("model", str, "a name"),
     ("temperature", (int, float), "a number"),

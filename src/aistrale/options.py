@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from aistrale.contract import CallbackHandler
 from aistrale.exceptions import ConfigurationError, InvalidRequestError
 from aistrale.http import Timeout
-from aistrale.models import CallOptions, CompletionRequest, EmbeddingRequest, Message, Prompt
+from aistrale.models import REQUEST_FIELDS, CallOptions, CompletionRequest, EmbeddingRequest, Message, Prompt
 from aistrale.schema import kind_of, response_format_of, tool_of
 
 if TYPE_CHECKING:
@@ -113,26 +113,7 @@ class ClientOptions(RunOptions, total=False):
 
 
 _ROUTING = frozenset(("provider", "base_url", "api_key", "timeout", "max_retries", "cache"))
-_AS_THEY_ARE = frozenset(
-    (
-        "model",
-        "temperature",
-        "top_p",
-        "top_k",
-        "max_tokens",
-        "max_completion_tokens",
-        "stop",
-        "seed",
-        "n",
-        "frequency_penalty",
-        "presence_penalty",
-        "reasoning_effort",
-        "tool_choice",
-        "parallel_tool_calls",
-        "metadata",
-        "user",
-    )
-)
+_AS_THEY_ARE = frozenset(("model", *REQUEST_FIELDS)) - {"tools", "response_format"}
 _RUN_NAMES = frozenset(RunOptions.__annotations__)
 _EMBED_NAMES = frozenset(EmbedOptions.__annotations__)
 _CLIENT_NAMES = frozenset(ClientOptions.__annotations__)

@@ -20,6 +20,7 @@ from aistrale.exceptions import InvalidRequestError
 from aistrale.http import HTTPRequest, ServerSentEvent, encode_json
 from aistrale.models import (
     JSON,
+    REQUEST_FIELDS,
     Choice,
     Chunk,
     Completion,
@@ -41,27 +42,6 @@ from aistrale.providers.numbers import count, dollars
 from aistrale.providers.profile import Profile, Route
 
 logger = logging.getLogger("aistrale")
-
-REQUEST_FIELDS = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "max_tokens",
-    "max_completion_tokens",
-    "stop",
-    "seed",
-    "n",
-    "frequency_penalty",
-    "presence_penalty",
-    "tools",
-    "tool_choice",
-    "parallel_tool_calls",
-    "response_format",
-    "reasoning_effort",
-    "metadata",
-    "user",
-)
-"""Fields that a CompletionRequest and the wire call by the same name."""
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
