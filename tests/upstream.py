@@ -16,6 +16,7 @@ import gzip
 import json
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -168,9 +169,10 @@ def _chunk(data: bytes) -> bytes:
 class Upstream:
     """The server: what it is to answer, what it was asked, and how many connections it has and has had."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Request] = []
         self.open = self.accepted = 0
+        self._tls = tls
         self.default: Answer = echo
         self._answers: deque[Answer] = deque()
         self._changed = threading.Condition()
@@ -178,7 +180,7 @@ class Upstream:
         self._faults: list[BaseException] = []
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.host = f"127.0.0.1:{self._socket.getsockname()[1]}"
-        self.url = f"http://{self.host}/v1"
+        self.url = f"{'https' if tls else 'http'}://{self.host}/v1"
 
     def will(self, *answers: Answer) -> None:
         """Answer the next requests so, in this order; those after them by `default`."""
@@ -214,7 +216,7 @@ class Upstream:
 
     async def _serve(self, started: threading.Event) -> None:
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
-        server = await self._loop.create_server(lambda: _Connection(self), sock=self._socket)
+        server = await self._loop.create_server(lambda: _Connection(self), sock=self._socket, ssl=self._tls)
         started.set()
         await self._stopped.wait()
         server.close()

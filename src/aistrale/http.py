@@ -71,6 +71,13 @@ class ServerSentEvent:
     data: str
 
 
+def host_of(url: str) -> str:
+    """The scheme, host and port of a URL, without credentials, path or query, fit to be shown."""
+    scheme, mark, rest = url.partition("://")
+    host = rest.split("/", 1)[0].rsplit("@", 1)[-1]
+    return f"{scheme}{mark}{host}" if mark else url.split("/", 1)[0]
+
+
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 

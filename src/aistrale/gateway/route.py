@@ -15,10 +15,10 @@ from urllib.parse import unquote, urlsplit
 
 from aistrale.config import Config
 from aistrale.exceptions import ConfigurationError
+from aistrale.http import host_of
 from aistrale.models import CallOptions
 from aistrale.providers import PROFILES, Profile, Route, find_profile, provider_names
 from aistrale.providers.profile import without_credentials
-from aistrale.transport.base import host_of
 
 COMPATIBLE = "compatible"
 """Whatever answers at a `base_url` that was given for no provider: it speaks OpenAI's protocol."""

@@ -6,11 +6,13 @@ Content-Encoding says) and ConfigurationError (a URL or header that cannot be se
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from typing import NoReturn, Protocol
 
 from aistrale.exceptions import ConfigurationError, NetworkError, RequestTimeoutError, ServerError
-from aistrale.http import HTTPRequest, Timeout
+from aistrale.http import HTTPRequest, Timeout, host_of
+from aistrale.transport.environment import proxy_for
 
 DRAIN_SECONDS = 1.0
 """How long the end of a stream's body is waited for once its content has ended."""
@@ -80,10 +82,21 @@ def raise_timeout(error: BaseException, what: str, seconds: float | None) -> NoR
 
 
 def raise_unreachable(error: BaseException, url: str) -> NoReturn:
-    raise NetworkError(
-        f"Cannot connect to {host_of(url)}: {error or type(error).__name__}. "
-        "Check the base URL, the network and the proxy settings."
-    ) from error
+    """For a connection that could not be made; names the proxy, if the environment sets one for this address."""
+    proxy = proxy_for(url)
+    way = f"{host_of(url)} through the proxy {host_of(proxy)}" if proxy else host_of(url)
+    if _is_untrusted(error):
+        advice = "If the certificate is your own proxy's or server's, name its authority's file in SSL_CERT_FILE."
+    else:
+        advice = "Check the base URL, the network and the proxy settings."
+    raise NetworkError(f"Cannot connect to {way}: {error or type(error).__name__}. {advice}") from error
+
+
+def _is_untrusted(error: BaseException | None) -> bool:
+    """Whether a certificate that could not be verified lies at the bottom of an error."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def raise_broken(error: BaseException) -> NoReturn:
@@ -104,10 +117,3 @@ def raise_bad_url(url: str) -> NoReturn:
     raise ConfigurationError(
         f"The base URL is no address one can call: {host_of(url)!r}. It must start with http:// or https://."
     ) from None
-
-
-def host_of(url: str) -> str:
-    """The scheme, host and port of a URL, without credentials, path or query, fit to be shown."""
-    scheme, mark, rest = url.partition("://")
-    host = rest.split("/", 1)[0].rsplit("@", 1)[-1]
-    return f"{scheme}{mark}{host}" if mark else url.split("/", 1)[0]
