@@ -8,7 +8,7 @@ import pytest
 
 NO_SKIPS = "AISTRALE_NO_SKIPS"
 
-pytest_plugins = ["upstream", "callers"]
+pytest_plugins = ["upstream", "callers", "books"]
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -31,6 +31,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AISTRALE_HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.setenv("AISTRALE_TELEMETRY", "otlp")  # the books are kept by the tests that are about them
     from aistrale import facade
 
     facade.configure()

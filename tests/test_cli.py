@@ -135,7 +135,7 @@ def test_a_terminal_shows_the_first_word_before_there_is_a_second(in_terminal: A
     gate.open()
 
     assert terminal.read_to_end() == "Hello, world!\n"
-    assert TIME.sub("", terminal.close()) == "openai/gpt-test · 3 + 2 tokens · unpriced · "
+    assert TIME.sub("", terminal.close()) == "openai/gpt-test · 3 + 2 tokens · $0.000028 · "
 
 
 def test_a_terminal_shows_an_offline_answer_word_by_word(in_terminal: Any) -> None:

@@ -137,8 +137,8 @@ def test_settings_are_what_calls_use(project_file: Path) -> None:
         ("AISTRALE_PROVIDER", "echo", "provider", "echo"),
         ("AISTRALE_TIMEOUT", "2.5", "timeout", 2.5),
         ("AISTRALE_MAX_RETRIES", "0", "max_retries", 0),
-        ("AISTRALE_TELEMETRY", "off", "telemetry", False),
-        ("AISTRALE_TELEMETRY", "True", "telemetry", True),
+        ("AISTRALE_TELEMETRY", "False", "telemetry", "off"),
+        ("AISTRALE_TELEMETRY", "store", "telemetry", "store"),
         ("AISTRALE_API_URL", "https://llm.example", "api_url", "https://llm.example"),
         ("AISTRALE_API_KEY", "key", "api_key", "key"),
         ("AISTRALE_MODEL", " ", "model", None),
@@ -204,10 +204,10 @@ def test_keys_and_addresses_are_those_three_and_content() -> None:
         ("model = ", "cannot be read"),
         ('modle = "echo"', "Unknown setting 'modle'"),
         ("model = 3", "model must be a text, not 3"),
-        ('timeout = "5"', "timeout must be a positive number of seconds, not '5'"),
-        ("timeout = true", "timeout must be a positive number of seconds, not True"),
+        ('timeout = "5"', "timeout must be a positive number, not '5'"),
+        ("timeout = true", "timeout must be a positive number, not True"),
         ("max_retries = 1.5", "max_retries must be a whole number from 0 on, not 1.5"),
-        ("telemetry = 1", "telemetry must be on or off (in a file: true or false), not 1"),
+        ("telemetry = 1", "telemetry must be one of on, off, store, otlp, not 1"),
         ('fallbacks = "echo"', "fallbacks must be a list of model names, not 'echo'"),
         ("fallbacks = [1]", "fallbacks must be"),
         ("max_retries = -1", "max_retries must be"),
@@ -242,7 +242,7 @@ def test_a_table_that_is_none_names_its_file(in_folder: Path) -> None:
     [
         ("AISTRALE_TIMEOUT", "soon", "a positive number"),
         ("AISTRALE_MAX_RETRIES", "2.5", "a whole number"),
-        ("AISTRALE_TELEMETRY", "maybe", "on or off"),
+        ("AISTRALE_TELEMETRY", "maybe", "one of on, off, store, otlp"),
     ],
 )
 def test_a_mistake_in_the_environment_names_the_variable(

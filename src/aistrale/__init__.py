@@ -17,6 +17,11 @@ TYPE_CHECKING = False  # as type checkers know it; importing it would cost more 
 if TYPE_CHECKING:
     from typing import Any
 
+    from aistrale import budgets as budgets
+    from aistrale import events as events
+    from aistrale import prompts as prompts
+    from aistrale import telemetry as telemetry
+    from aistrale import tokens as tokens
     from aistrale.batch import BatchResult as BatchResult
     from aistrale.client import AsyncClient as AsyncClient
     from aistrale.client import Client as Client
@@ -55,10 +60,13 @@ if TYPE_CHECKING:
     from aistrale.facade import stream_async as stream_async
     from aistrale.gateway.breaker import CircuitBreaker as CircuitBreaker
     from aistrale.gateway.cache import MemoryCache as MemoryCache
+    from aistrale.gateway.cache import StoreCache as StoreCache
     from aistrale.gateway.retry import RetryPolicy as RetryPolicy
     from aistrale.gateway.stream import AsyncCompletionStream as AsyncCompletionStream
     from aistrale.gateway.stream import CompletionStream as CompletionStream
     from aistrale.http import Timeout as Timeout
+    from aistrale.keys import Secret as Secret
+    from aistrale.keys import Token as Token
     from aistrale.models import Attempt as Attempt
     from aistrale.models import CallOptions as CallOptions
     from aistrale.models import Choice as Choice
@@ -76,7 +84,16 @@ if TYPE_CHECKING:
     from aistrale.options import ClientOptions as ClientOptions
     from aistrale.options import EmbedOptions as EmbedOptions
     from aistrale.options import RunOptions as RunOptions
-    from aistrale.telemetry import TelemetryHandler as TelemetryHandler
+    from aistrale.prices import Price as Price
+    from aistrale.records import Budget as Budget
+    from aistrale.records import Event as Event
+    from aistrale.records import Percentiles as Percentiles
+    from aistrale.records import Spend as Spend
+    from aistrale.records import Summary as Summary
+    from aistrale.spans import Span as Span
+    from aistrale.spans import SpanEvent as SpanEvent
+    from aistrale.templates import StoredPrompt as StoredPrompt
+    from aistrale.tracing.handler import TelemetryHandler as TelemetryHandler
 
 _MODULES = {
     "client": "AsyncClient Client",
@@ -88,7 +105,6 @@ _MODULES = {
     ),
     "facade": ("configure embed embed_async run run_async run_batch run_batch_async session stream stream_async"),
     "gateway.breaker": "CircuitBreaker",
-    "gateway.cache": "MemoryCache",
     "gateway.retry": "RetryPolicy",
     "gateway.stream": "AsyncCompletionStream CompletionStream",
     "http": "Timeout",
@@ -99,14 +115,25 @@ _MODULES = {
     "batch": "BatchResult",
     "options": "ClientOptions EmbedOptions RunOptions",
     "conversation": "AsyncSession Session",
-    "telemetry": "TelemetryHandler",
+    "gateway.cache": "MemoryCache StoreCache",
+    "keys": "Secret Token",
+    "prices": "Price",
+    "records": "Budget Event Percentiles Spend Summary",
+    "spans": "Span SpanEvent",
+    "templates": "StoredPrompt",
+    "tracing.handler": "TelemetryHandler",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-__all__ = ["__version__", *_HOMES]
+_SUBMODULES = frozenset(("budgets", "events", "prompts", "telemetry", "tokens"))
+"""What is managed through a module of its own: `aistrale.prompts.create(...)`."""
+
+__all__ = ["__version__", *_HOMES, *_SUBMODULES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return import_module(f"{__name__}.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

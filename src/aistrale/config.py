@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from aistrale.exceptions import ConfigurationError
 class Setting:
     """One thing that can be configured: its type, its environment variable, and whether a project may set it.
 
-    A number must be at least `minimum`.
+    A number must be at least `minimum`; a text must be one of `choices`, if there are any, where true and
+    false mean the first two.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Setting:
     default: Any = None
     project: bool = True
     minimum: float | None = None
+    choices: tuple[str, ...] = ()
 
 
 SETTINGS = {
@@ -47,7 +50,8 @@ SETTINGS = {
         Setting("timeout", float, "AISTRALE_TIMEOUT", minimum=0.001),
         Setting("max_retries", int, "AISTRALE_MAX_RETRIES", 2, minimum=0),
         Setting("fallbacks", list),
-        Setting("telemetry", bool, "AISTRALE_TELEMETRY", True),
+        Setting("telemetry", str, "AISTRALE_TELEMETRY", "on", choices=("on", "off", "store", "otlp")),
+        Setting("telemetry_retention", float, "AISTRALE_TELEMETRY_RETENTION", minimum=0.001),  # days
         Setting("capture_content", bool, project=False),
     )
 }
@@ -71,7 +75,7 @@ class Config:
         for setting in SETTINGS.values():
             if setting.variable and (text := os.environ.get(setting.variable, "").strip()):
                 origin = f"environment {setting.variable}"
-                self._values[setting.name] = Value(_from_text(setting, text), origin)
+                self._values[setting.name] = Value(_settled(setting, _from_text(setting, text)), origin)
         given = {name: value for name, value in (arguments or {}).items() if value is not None}
         self._take(given, "argument")
 
@@ -89,9 +93,9 @@ class Config:
                 raise ConfigurationError(
                     f"Unknown setting {name!r} ({origin}); known are {', '.join(sorted(SETTINGS))}"
                 )
-            if origin != "argument":  # what is passed in code is checked where it is used
-                _check(setting, value, f"{origin}: {name}")
-            self._values[name] = Value(value, origin)
+            if origin != "argument" or setting.choices:  # what is passed in code is checked where it is used
+                _check(setting, value, f"{origin}: {name}" if origin != "argument" else name)
+            self._values[name] = Value(_settled(setting, value), origin)
 
 
 def home() -> Path:
@@ -157,29 +161,38 @@ _WORDS = {
 
 
 def _from_text(setting: Setting, text: str) -> Any:
-    try:
-        value = _WORDS[text.lower()] if setting.kind is bool else setting.kind(text)
-    except (KeyError, ValueError):
-        value = text
+    value: Any = text
+    with suppress(ValueError):
+        value = _WORDS.get(text.lower(), text) if setting.kind is bool or setting.choices else setting.kind(text)
     _check(setting, value, str(setting.variable))
     return value
 
 
 def _check(setting: Setting, value: Any, where: str) -> None:
-    kind = (int, float) if setting.kind is float else setting.kind
-    fine = isinstance(value, kind) and (setting.kind is bool or not isinstance(value, bool))
+    if setting.choices:
+        fine = isinstance(value, bool) or value in setting.choices
+        wanted = f"one of {', '.join(setting.choices)}"
+    else:
+        kind = (int, float) if setting.kind is float else setting.kind
+        fine = isinstance(value, kind) and (setting.kind is bool or not isinstance(value, bool))
+        wanted = _WANTED[setting.kind]
     if fine and setting.kind is list:
         fine = all(isinstance(entry, str) for entry in value)
     if fine and setting.minimum is not None:
         fine = value >= setting.minimum
     if not fine:
-        raise ConfigurationError(f"{where} must be {_WANTED[setting.kind]}, not {value!r}")
+        raise ConfigurationError(f"{where} must be {wanted}, not {value!r}")
+
+
+def _settled(setting: Setting, value: Any) -> Any:
+    """A truth value as the choice it stands for."""
+    return setting.choices[not value] if setting.choices and isinstance(value, bool) else value
 
 
 _WANTED = {
     str: "a text",
     bool: "on or off (in a file: true or false)",
     int: "a whole number from 0 on",
-    float: "a positive number of seconds",
+    float: "a positive number",
     list: "a list of model names",
 }

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Call:
     """One call as its handlers see it, from start to end, over all its attempts.
 
-    `provider`, `model` and `base_url` are where it goes now (a fallback changes them). `headers` are sent
+    `provider`, `model` and `base_url` are where it goes now (a fallback changes them), and `has_stored_key`
+    whether with a key from the books. `headers` are sent
     with each attempt: a handler may add some at start. `state` is the handlers' own, by handler.
     Times are `time.perf_counter()` seconds. `partial` is what a stream had given when it was cut off.
     """
@@ -30,6 +31,7 @@ class Call:
     provider: str = ""
     model: str = ""
     base_url: str = ""
+    has_stored_key: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
     first_token: float | None = None
@@ -45,6 +47,11 @@ class CallbackHandler:
     Exactly one of `on_end` and `on_error` follows every `on_start`. An AistraleError raised in `on_start`
     refuses the call; whatever else a handler raises is logged, and the call goes on.
     """
+
+    @property
+    def blocking(self) -> bool:
+        """Whether `on_start` is about to wait, for a disk or a database: async calls then have a thread call it."""
+        return False
 
     def on_start(self, call: Call) -> Any:
         """The call begins; nothing was sent yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, Unpack
@@ -14,26 +15,28 @@ from aistrale.exceptions import InvalidRequestError
 from aistrale.gateway.stream import AsyncCompletionStream, CompletionStream
 from aistrale.models import Completion, CompletionRequest, Embedding, Message, Prompt, Usage
 from aistrale.options import RunOptions, given
+from aistrale.templates import StoredPrompt
 
 
 class Conversation:
     """What a session remembers.
 
     id: its own, or the one it was given. messages: all turns so far, the system prompt first. A call that
-    fails, or a stream that is left early, adds nothing. usage: tokens used in all. cost: US dollars in all,
-    as far as known; `unpriced` counts the answers whose cost is not known.
+    fails, or a stream that is left early, adds nothing. usage: tokens used in all.
     """
 
     def __init__(self, core: Core, options: Mapping[str, Any], *, id: str | None, system: str | None) -> None:
         self.id = id or uuid4().hex
         self.messages: list[Message] = [Message("system", system)] if system else []
         self.usage = Usage()
-        self.cost = Decimal(0)
-        self.unpriced = 0
+        self._cost, self._unpriced = Decimal(0), 0
+        self._to_price: list[Completion] = []
         self._is_named = id is not None
         self._core, self._options = core, given(options)
 
     def _ask(self, prompt: Prompt, options: Mapping[str, Any]) -> tuple[CompletionRequest, list[CallbackHandler]]:
+        if isinstance(prompt, StoredPrompt):
+            prompt = prompt.render(options.get("variables") or {})
         said = Message.list_of(prompt)
         if not said or (isinstance(prompt, str) and not prompt.strip()):
             raise InvalidRequestError("The prompt is empty: pass a text or at least one message")
@@ -50,10 +53,27 @@ class Conversation:
         self.messages += [*said, completion.message]
         if completion.usage is not None and not completion.cached:
             self.usage += completion.usage
-        if completion.cost is None:
-            self.unpriced += 1
-        else:
-            self.cost += completion.cost
+        self._to_price.append(replace(completion, choices=(), raw={}))
+
+    @property
+    def cost(self) -> Decimal:
+        """US dollars in all, as far as known; looked up when asked for."""
+        self._price()
+        return self._cost
+
+    @property
+    def unpriced(self) -> int:
+        """How many answers have a cost that is not known."""
+        self._price()
+        return self._unpriced
+
+    def _price(self) -> None:
+        while self._to_price:
+            cost = self._to_price.pop().cost
+            if cost is None:
+                self._unpriced += 1
+            else:
+                self._cost += cost
 
 
 class _Recorder(CallbackHandler):

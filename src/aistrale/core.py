@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aistrale.config import Config
 from aistrale.contract import CallbackHandler
@@ -13,6 +13,10 @@ from aistrale.gateway.gateway import Gateway
 from aistrale.gateway.retry import RetryPolicy
 from aistrale.models import CompletionRequest, EmbeddingRequest, Prompt
 from aistrale.options import call_options, completion_request, embedding_request, given, split_client_options
+from aistrale.store.location import database_url
+
+if TYPE_CHECKING:
+    from aistrale.tracing.recorder import Recorder
 
 _SETTINGS = (
     "api_url",
@@ -20,6 +24,7 @@ _SETTINGS = (
     "max_retries",
     "fallbacks",
     "telemetry",
+    "telemetry_retention",
     "capture_content",
 )
 _OF_CALLS = frozenset(
@@ -58,6 +63,7 @@ class Core:
             breaker=own["breaker"] if "breaker" in own else CircuitBreaker(),
             http_client=None if is_async else client,
             async_http_client=client if is_async else None,
+            books=None if config["api_url"] else database_url(),
         )
 
     def completion(
@@ -88,8 +94,32 @@ class Core:
 
 
 def _telemetry(config: Config, own: Mapping[str, Any]) -> list[CallbackHandler]:
-    if not config["telemetry"]:
+    mode = config["telemetry"]
+    if mode == "off":
         return []
-    from aistrale.telemetry import TelemetryHandler
+    from aistrale.tracing.handler import TelemetryHandler
 
-    return [TelemetryHandler(own.get("tracer_provider"), own.get("meter_provider"), config["capture_content"])]
+    handlers: list[CallbackHandler] = [
+        TelemetryHandler(
+            own.get("tracer_provider"), own.get("meter_provider"), config["capture_content"], _recorders(config, mode)
+        )
+    ]
+    if _keeps_books(config, mode):
+        from aistrale.budgets import BudgetHandler
+
+        handlers.append(BudgetHandler(database_url()))
+    return handlers
+
+
+def _keeps_books(config: Config, mode: str) -> bool:
+    """Whether calls go into the books here: a server keeps them for those who call through it."""
+    return mode == "store" or (mode == "on" and not config["api_url"])
+
+
+def _recorders(config: Config, mode: str) -> list[Recorder]:
+    from aistrale.tracing.books import books_recorder
+    from aistrale.tracing.otlp import otlp_recorder
+
+    recorders = [books_recorder(database_url(), config["telemetry_retention"])] if _keeps_books(config, mode) else []
+    exporter = otlp_recorder(config["api_url"], config["api_key"]) if mode in ("on", "otlp") else None
+    return recorders if exporter is None else [*recorders, exporter]

@@ -7,7 +7,7 @@ dicts, content parts, tool schemas) is taken as it is.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
@@ -223,7 +223,8 @@ class CallOptions:
     """How a call is made, as apart from what the model is asked. None means: as configured.
 
     `surface` names the layer the call came through (`sdk`, `langchain`, `cli`, ...), `session_id` the
-    session it belongs to, and `conversation_id` the caller's own name for that; they go to handlers only.
+    session it belongs to, `conversation_id` the caller's own name for that, and `tags` whatever the caller
+    wants to find it by; they go to handlers only.
     """
 
     provider: str | None = None
@@ -237,6 +238,7 @@ class CallOptions:
     session_id: str | None = None
     conversation_id: str | None = None
     surface: str = "sdk"
+    tags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in self.headers.items():
@@ -246,14 +248,32 @@ class CallOptions:
             raise InvalidRequestError(f"max_retries must be a whole number from 0 on, not {retries!r}")
         if isinstance(self.fallbacks, str) or not all(isinstance(name, str) for name in self.fallbacks or ()):
             raise InvalidRequestError('fallbacks must be a list of model names, such as ["anthropic/claude-..."]')
+        if not all(isinstance(tag, str) for tag in self.tags):
+            raise InvalidRequestError('tags must be a list of texts, such as ["nightly"]')
 
 
 NO_OPTIONS = CallOptions()
 
 
+@dataclass(frozen=True, slots=True)
+class PromptReference:
+    """A stored prompt that a request is made of: which, and what its variables are.
+
+    name: may say a version or a label too ("reply@3", "reply@production"). version: which one was taken, once
+    that is known. stored: the prompt itself, if it has been looked up.
+    """
+
+    name: str
+    variables: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    version: int | None = None
+    stored: Any = field(default=None, repr=False, compare=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest:
     """What a model is asked, in OpenAI's terms; `extra` holds what has no field and is sent as it stands.
+
+    `prompt` is the stored prompt that the messages are made of, if they are; until it is looked up there are none.
 
     `tools` and `response_format` are OpenAI-shaped dicts; `output_type` is what `completion.parsed` makes of
     the answer (a pydantic class, or dict for plain JSON). Raises InvalidRequestError at once for what no
@@ -283,11 +303,18 @@ class CompletionRequest:
     extra: JSON = field(default_factory=dict)
     options: CallOptions = NO_OPTIONS
     output_type: Any = None
+    prompt: PromptReference | None = None
 
     def __post_init__(self) -> None:
+        if not self.messages and self.prompt is not None:
+            self._check_fields()
+            return
         said = [m for m in self.messages if m.role not in ("system", "developer")] or self.messages
         if not any(_says_something(message) for message in said):
             raise InvalidRequestError("The prompt is empty: pass a text or at least one message with content")
+        self._check_fields()
+
+    def _check_fields(self) -> None:
         for name, kind, article in _CHECKED_FIELDS:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
@@ -313,7 +340,7 @@ class CompletionRequest:
 REQUEST_FIELDS = tuple(
     entry.name
     for entry in fields(CompletionRequest)
-    if entry.name not in ("messages", "model", "extra", "options", "output_type")
+    if entry.name not in ("messages", "model", "extra", "options", "output_type", "prompt")
 )
 """What a request may ask beside its messages, under the names that OpenAI's wire knows too."""
 
@@ -360,13 +387,17 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One request that a call made: where to, how it ended (`error` is None if well), in how many seconds."""
+    """One request that a call made: where to, how it ended (`error` is None if well), in how many seconds.
+
+    opened_circuit: it was the failure after which the circuit breaker leaves this upstream alone.
+    """
 
     provider: str
     model: str
     base_url: str
     error: AistraleError | None
     seconds: float
+    opened_circuit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,12 +409,22 @@ class Choice:
     index: int = 0
 
 
+Pricing: TypeAlias = Callable[[Any], Decimal | None]
+
+
+def _cost(result: Completion | Embedding) -> Decimal | None:
+    if result.reported_cost is not None or result.pricing is None:
+        return result.reported_cost
+    return result.pricing(result)
+
+
 @dataclass(slots=True)
 class Completion:
     """A model's answer. `str(completion)` is its text.
 
-    `latency` and `time_to_first_token` are in seconds, the latter None unless streamed. `cost` is in
-    US dollars, None if unknown. `raw` is the provider's body (of a stream: the body it adds up to).
+    `latency` and `time_to_first_token` are in seconds, the latter None unless streamed. `reported_cost` is
+    what the provider said it cost, in US dollars, None where it said nothing. `raw` is the
+    provider's body (of a stream: the body it adds up to).
     """
 
     choices: tuple[Choice, ...]
@@ -391,7 +432,7 @@ class Completion:
     provider: str = ""
     id: str | None = None
     usage: Usage | None = None
-    cost: Decimal | None = None
+    reported_cost: Decimal | None = None
     latency: float = 0.0
     time_to_first_token: float | None = None
     cached: bool = False
@@ -399,7 +440,16 @@ class Completion:
     trace_id: str | None = None
     raw: JSON = field(default_factory=dict, repr=False)
     output_type: Any = field(default=None, repr=False)
+    pricing: Pricing | None = field(default=None, repr=False, compare=False)
     _parsed: tuple[Any, Any] | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def cost(self) -> Decimal | None:
+        """US dollars: as the provider reported, else by your own prices, else by the table; None if unknown.
+
+        The first look into the table loads it, which takes half a second.
+        """
+        return _cost(self)
 
     @property
     def message(self) -> Message:
@@ -511,11 +561,17 @@ class Embedding:
     model: str
     provider: str = ""
     usage: Usage | None = None
-    cost: Decimal | None = None
+    reported_cost: Decimal | None = None
     latency: float = 0.0
     attempts: tuple[Attempt, ...] = ()
     trace_id: str | None = None
     raw: JSON = field(default_factory=dict, repr=False)
+    pricing: Pricing | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def cost(self) -> Decimal | None:
+        """US dollars, as `Completion.cost`."""
+        return _cost(self)
 
     @property
     def vector(self) -> list[float]:

@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from aistrale.contract import CallbackHandler
 from aistrale.exceptions import ConfigurationError, InvalidRequestError
 from aistrale.http import Timeout
-from aistrale.models import REQUEST_FIELDS, CallOptions, CompletionRequest, EmbeddingRequest, Message, Prompt
+from aistrale.models import (
+    REQUEST_FIELDS,
+    CallOptions,
+    CompletionRequest,
+    EmbeddingRequest,
+    Message,
+    Prompt,
+    PromptReference,
+)
 from aistrale.schema import kind_of, response_format_of, tool_of
+from aistrale.templates import StoredPrompt
 
 if TYPE_CHECKING:
     import httpx
@@ -51,10 +60,12 @@ class RunOptions(TypedDict, total=False):
     model, provider: which model; "provider/model" names both. base_url, api_key: where, and with which key.
     temperature, top_p, top_k, max_tokens, stop, seed, n, frequency_penalty, presence_penalty,
     reasoning_effort: as OpenAI defines them, put into each provider's words.
+    variables: of a stored prompt; the prompt is then its name, such as "reply" or "reply@production".
     tools: JSON schemas in OpenAI's shape, annotated functions, or pydantic classes.
     tool_choice: "auto", "none", "required", a tool's name, or OpenAI's dict.
     response_format: a JSON schema or a pydantic class; `completion.parsed` is then its instance.
     metadata, user: labels for handlers and spans; sent on where the provider takes them.
+    tags: further labels, to find and add up calls by; never sent.
     timeout: seconds that one attempt may take (of a stream: between two arrivals), or a Timeout.
     max_retries: further attempts after a failed one. fallbacks: models to try when this one fails.
     cache: True for the client's memory cache, or a cache. callbacks: handlers that watch this call.
@@ -76,11 +87,13 @@ class RunOptions(TypedDict, total=False):
     frequency_penalty: float | None
     presence_penalty: float | None
     reasoning_effort: str | None
+    variables: Mapping[str, Any] | None
     tools: Iterable[Mapping[str, Any] | Callable[..., Any] | type] | None
     tool_choice: str | dict[str, Any] | None
     parallel_tool_calls: bool | None
     response_format: Mapping[str, Any] | type | None
     metadata: Mapping[str, Any] | None
+    tags: Iterable[str] | None
     user: str | None
     timeout: float | Timeout | None
     max_retries: int | None
@@ -96,16 +109,18 @@ class ClientOptions(RunOptions, total=False):
 
     api_url: an Aistrale server that all calls go to. retry, breaker: when a failed attempt is made again, and
     when an upstream is left alone (breaker=None: never). http_client: your own httpx client, used as it is.
-    telemetry: False leaves the client unobserved. tracer_provider, meter_provider: where its spans and
-    metrics go, instead of the application's. capture_content: whether spans hold prompts and answers.
-    surface: the layer it is used by, for telemetry.
+    telemetry: False leaves the client unobserved; "store" only keeps books here, "otlp" only sends spans on; True,
+    the default, does both where they are configured. telemetry_retention: days that spans are kept.
+    tracer_provider, meter_provider: where its spans and metrics go, instead of the application's.
+    capture_content: whether spans hold prompts and answers. surface: the layer it is used by, for telemetry.
     """
 
     api_url: str | None
     retry: RetryPolicy | None
     breaker: CircuitBreaker | None
     http_client: httpx.Client | httpx.AsyncClient | None
-    telemetry: bool | None
+    telemetry: bool | str | None
+    telemetry_retention: float | None
     tracer_provider: TracerProvider | None
     meter_provider: MeterProvider | None
     capture_content: bool | None
@@ -131,14 +146,27 @@ def completion_request(prompt: Prompt, options: Mapping[str, Any], **call: Any) 
         fields["tools"] = tuple(tool_of(tool) for tool in _listed(options, "tools")) or None
     if options.get("response_format") is not None:
         fields["response_format"], fields["output_type"] = response_format_of(options["response_format"])
-    if isinstance(prompt, str) and not prompt.strip():
+    reference = _reference(prompt, options.get("variables"))
+    if reference is None and isinstance(prompt, str) and not prompt.strip():
         raise InvalidRequestError("The prompt is empty: pass a text or at least one message with content")
     return CompletionRequest(
-        messages=tuple(Message.list_of(prompt)),
+        messages=() if reference else tuple(Message.list_of(prompt)),
+        prompt=reference,
         extra=dict(options.get("extra_body") or {}),
         options=calling,
         **fields,
     )
+
+
+def _reference(prompt: Any, variables: Mapping[str, Any] | None) -> PromptReference | None:
+    """The stored prompt that is meant: one that was looked up, or the name of one, which `variables` go with."""
+    if isinstance(prompt, StoredPrompt):
+        return PromptReference(prompt.name, variables or {}, prompt.version, prompt)
+    if variables is None:
+        return None
+    if not isinstance(prompt, str):
+        raise InvalidRequestError("variables go with a stored prompt: pass its name, or aistrale.prompts.get(...)")
+    return PromptReference(prompt, variables)
 
 
 _HINTS = {
@@ -189,6 +217,8 @@ def call_options(options: Mapping[str, Any], **call: Any) -> CallOptions:
     routing = {name: value for name, value in options.items() if name in _ROUTING and value is not None}
     if options.get("fallbacks") is not None:
         routing["fallbacks"] = tuple(_listed(options, "fallbacks"))
+    if options.get("tags") is not None:
+        routing["tags"] = tuple(_listed(options, "tags"))
     return CallOptions(headers=options.get("extra_headers") or {}, **routing, **call)
 
 

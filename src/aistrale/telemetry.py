@@ -1,333 +1,294 @@
-"""One OpenTelemetry span for every call, and its metrics.
+"""What was called, what it cost and why it failed: the calls that are in the books.
 
-Source: the OpenTelemetry semantic conventions for generative AI (SCHEMA_URL), and `gen_ai.usage.cost`,
-`session.id` and `user.id` where Langfuse looks for them. No global provider is set: an application's own
-is used, or the one a client was given, and where there is neither, nothing is recorded.
+Every function reads or writes the database that `AISTRALE_DATABASE_URL` names, by default `aistrale.db` in
+`AISTRALE_HOME`, spans this process has just finished included. Each has a twin for async code, `query_async`
+and so on, and raises StoreError where the database cannot do what is asked. Times without a zone are local.
+
+>>> aistrale.telemetry.summary(by="model", last="24h")
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import random
+import re
 import time
 from collections.abc import Iterator
-from functools import lru_cache
-from typing import Any, TypeAlias
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from opentelemetry import metrics, trace
-from opentelemetry.util.types import AttributeValue
-
-from aistrale.contract import Call, CallbackHandler
-from aistrale.exceptions import APIError, OutputError
-from aistrale.models import Attempt, Completion, CompletionRequest, Embedding, Message, ToolCall, Usage
+from aistrale.exceptions import InvalidRequestError
+from aistrale.prices import Price, PriceBook
 from aistrale.providers import find_profile
-from aistrale.version import __version__
+from aistrale.records import Summary, to_nanoseconds
+from aistrale.spans import Span
+from aistrale.store.location import database_url
+from aistrale.store.peek import watch
+from aistrale.threads import in_thread
+from aistrale.tracing.attributes import provider_name
+from aistrale.tracing.books import BooksStatus, books_status, bring_up_to_date
 
-SCHEMA_URL = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
-"""The version of the conventions these names are from."""
-
-CAPTURE_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-
-_SECONDS = [0.01 * 2**power for power in range(14)]
-_TOKENS = [4**power for power in range(14)]
-_REQUEST_ATTRIBUTES = {
-    "temperature": "gen_ai.request.temperature",
-    "top_p": "gen_ai.request.top_p",
-    "top_k": "gen_ai.request.top_k",
-    "output_limit": "gen_ai.request.max_tokens",
-    "seed": "gen_ai.request.seed",
-    "frequency_penalty": "gen_ai.request.frequency_penalty",
-    "presence_penalty": "gen_ai.request.presence_penalty",
-    "n": "gen_ai.request.choice.count",
-    "reasoning_effort": "gen_ai.request.reasoning.level",
-    "user": "user.id",
-}
-
-Attributes: TypeAlias = dict[str, AttributeValue]
+if TYPE_CHECKING:
+    from aistrale.store.spans import SpanFilter
+    from aistrale.store.store import Store
 
 
-class TelemetryHandler(CallbackHandler):
-    """Records each call as an inference span, with its attempts as events, and sends the trace context on.
+class Filters(TypedDict, total=False):
+    """Which spans; all that is given has to be so.
 
-    The context goes as W3C `traceparent` and `tracestate` headers, never as baggage: that is the caller's own.
-
-    tracer_provider, meter_provider: where to, instead of the application's global ones.
-    capture_content: whether spans hold what was said and answered; None leaves that to CAPTURE_VARIABLE,
-    whose default is no.
+    last: how far back, as "30m", "24h", "7d", "2w" or a timedelta. since, until: from when on, and before
+    when. model: the one that was asked for; "provider/model" names both. session, user, tag: as the call was
+    given them. status: "ok" or "error". surface: sdk, langchain, llamaindex, cli, ... operation: chat,
+    embeddings, execute_tool, ... min_cost: US dollars at least. min_latency: seconds at least.
     """
 
-    def __init__(
-        self,
-        tracer_provider: trace.TracerProvider | None = None,
-        meter_provider: metrics.MeterProvider | None = None,
-        capture_content: bool | None = None,
-    ) -> None:
-        self._tracer = trace.get_tracer("aistrale", __version__, tracer_provider, SCHEMA_URL)
-        self._metrics = _Metrics(meter_provider)
-        if capture_content is None:
-            capture_content = os.environ.get(CAPTURE_VARIABLE, "").upper() in (
-                "SPAN_ONLY",
-                "SPAN_AND_EVENT",
-                "TRUE",
-            )
-        self._capture = capture_content
-
-    def on_start(self, call: Call) -> None:
-        span = self._tracer.start_span(
-            f"{call.operation} {call.model}", kind=trace.SpanKind.CLIENT, attributes=_start_attributes(call)
-        )
-        call.state[self] = (span, _where(call))
-        context = span.get_span_context()
-        if context.is_valid:
-            call.trace_id = f"{context.trace_id:032x}"
-            parent = f"00-{call.trace_id}-{context.span_id:016x}-{context.trace_flags:02x}"
-            call.headers.setdefault("traceparent", parent)
-            if context.trace_state:
-                call.headers["tracestate"] = context.trace_state.to_header()
-        else:
-            # Nothing records, but the call still has an id by which the upstream's records can be found.
-            call.trace_id = f"{random.getrandbits(128) or 1:032x}"
-            parent = f"00-{call.trace_id}-{random.getrandbits(64) or 1:016x}-00"
-            call.headers.setdefault("traceparent", parent)
-        if self._capture and span.is_recording() and isinstance(call.request, CompletionRequest):
-            span.set_attributes(dict(_input_content(call.request)))
-
-    def on_attempt(self, call: Call, attempt: Attempt) -> None:
-        if attempt.error is None and len(call.attempts) == 1:
-            return  # the usual case: one attempt, which is the call, and the span says all of it
-        span, _ = call.state[self]
-        if span.is_recording():
-            span.add_event("aistrale.attempt", _attempt_attributes(attempt, len(call.attempts)))
-
-    def on_end(self, call: Call, result: Completion | Embedding) -> None:
-        span, start = call.state[self]
-        if span.is_recording():
-            span.set_attributes(_result_attributes(result))
-            if _where(call) is not start:  # a fallback led it elsewhere
-                span.set_attributes(_where(call))
-            if self._capture and isinstance(result, Completion):
-                span.set_attribute("gen_ai.output.messages", _output_content(result))
-            span.end()
-        self._metrics.record(call, result.latency, result.usage, result)
-
-    def on_error(self, call: Call, error: BaseException) -> None:
-        span, start = call.state[self]
-        kind = None if _is_cancelled(error) else _error_type(error)
-        if span.is_recording():
-            if call.partial is not None:
-                span.set_attributes(_result_attributes(call.partial))
-                if self._capture:
-                    span.set_attribute("gen_ai.output.messages", _output_content(call.partial))
-            if _where(call) is not start:
-                span.set_attributes(_where(call))
-            if kind is None:
-                span.set_attribute("aistrale.cancelled", True)
-            else:
-                span.set_attribute("error.type", kind)
-                # A provider's message may quote the prompt.
-                span.set_status(trace.StatusCode.ERROR, str(error) if self._capture else None)
-            span.end()
-        self._metrics.record_failure(call, kind)
+    last: str | timedelta | None
+    since: datetime | None
+    until: datetime | None
+    model: str | None
+    provider: str | None
+    session: str | None
+    user: str | None
+    status: str | None
+    surface: str | None
+    operation: str | None
+    tag: str | None
+    min_cost: Decimal | float | str | None
+    min_latency: float | None
 
 
-def _is_cancelled(error: BaseException) -> bool:
-    """The caller left; nothing failed."""
-    return isinstance(error, GeneratorExit | asyncio.CancelledError | KeyboardInterrupt)
+class Spans(list[Span]):
+    """Spans, the newest first. `next` is a cursor to those before them, None if there are none."""
+
+    next: str | None = None
 
 
-def _error_type(error: BaseException) -> str:
-    return (isinstance(error, APIError) and error.code) or type(error).__name__
+@dataclass(slots=True)
+class TraceNode:
+    """A span of a trace, and the spans that began below it, by their start."""
+
+    span: Span
+    children: list[TraceNode] = field(default_factory=list)
+
+    def walk(self, depth: int = 0) -> Iterator[tuple[int, Span]]:
+        """This span and all below it, each with how deep it lies."""
+        todo = [(depth, self)]
+        while todo:
+            depth, node = todo.pop()
+            yield depth, node.span
+            todo += [(depth + 1, child) for child in reversed(node.children)]
 
 
-def _start_attributes(call: Call) -> Attributes:
-    request = call.request
-    options = request.options
-    attributes: Attributes = {
-        "gen_ai.operation.name": call.operation,
-        **_where(call),
-        "aistrale.surface": options.surface,
-    }
-    if options.session_id:
-        attributes["session.id"] = options.session_id
-    if options.conversation_id:
-        attributes["gen_ai.conversation.id"] = options.conversation_id
-    if isinstance(request, CompletionRequest):
-        _add_request(attributes, request, call.stream)
-    return attributes
+def query(*, limit: int = 1000, cursor: str | None = None, **filters: Unpack[Filters]) -> Spans:
+    """Spans, the newest first, at most `limit`; `cursor` leads on from an earlier answer's `next`."""
+    wanted = _filter(filters)
+    found = Spans(_books().spans.find(wanted, limit + 1, _position(cursor)))
+    if len(found) > limit:
+        del found[limit:]
+        found.next = f"{found[-1].start}.{found[-1].span_id}"
+    return found
 
 
-def _where(call: Call) -> Attributes:
-    """Where the call goes; the same object for the same place."""
-    return _place(call.provider, call.model, call.base_url)
+def summary(by: str = "model", **filters: Unpack[Filters]) -> list[Summary]:
+    """Calls to models added up, for each value of `by`.
+
+    by: model, provider, surface, operation, status, user, session, tag, day or hour (in UTC). Days and hours come
+    in their order, all else the dearest first.
+    """
+    return _books().spans.summary(by, _filter(filters))
 
 
-@lru_cache(maxsize=256)
-def _place(provider: str, model: str, base_url: str) -> Attributes:
-    parts = urlsplit(base_url)
-    attributes: Attributes = {"gen_ai.provider.name": _provider_name(provider), "gen_ai.request.model": model}
-    if parts.hostname:
-        attributes["server.address"] = parts.hostname
-        attributes["server.port"] = parts.port or (443 if parts.scheme == "https" else 80)
-    return attributes
+def trace(trace_id: str) -> list[TraceNode]:
+    """A trace as a tree: the spans that have no parent in the books, by their start. Empty if it is not known."""
+    nodes = {span.span_id: TraceNode(span) for span in _books().spans.trace(trace_id)}
+    roots: list[TraceNode] = []
+    for node in nodes.values():
+        parent = nodes.get(node.span.parent_id or "")
+        (roots if parent is None or parent is node else parent.children).append(node)
+    return roots
 
 
-def _add_request(attributes: Attributes, request: CompletionRequest, stream: bool) -> None:
-    for field, name in _REQUEST_ATTRIBUTES.items():
-        if (value := getattr(request, field)) is not None:
-            attributes[name] = value
-    if stream:
-        attributes["gen_ai.request.stream"] = True
-    if request.stop:
-        attributes["gen_ai.request.stop_sequences"] = [request.stop] if isinstance(request.stop, str) else request.stop
-    if request.response_format is not None:
-        attributes["gen_ai.output.type"] = "text" if request.response_format["type"] == "text" else "json"
-    for key, entry in (request.metadata or {}).items():
-        if isinstance(entry, str | bool | int | float):
-            attributes[f"aistrale.metadata.{key}"] = entry
+def export(path: str | PathLike[str], *, format: str | None = None, **filters: Unpack[Filters]) -> int:
+    """Write spans into a file, the newest first; returns how many.
+
+    format: jsonl (all of a span), csv or parquet (its columns; parquet needs pyarrow); by default what the
+    file's name ends in. A file that is there is replaced once the new one is whole.
+    """
+    from aistrale.export import write_spans
+
+    store, wanted = _books(), _filter(filters)
+    return write_spans(Path(path), format, _every(store, wanted))
 
 
-def _attempt_attributes(attempt: Attempt, number: int) -> Attributes:
-    attributes: Attributes = {
-        "aistrale.attempt.number": number,
-        "aistrale.attempt.seconds": attempt.seconds,
-        "gen_ai.provider.name": _provider_name(attempt.provider),
-        "gen_ai.request.model": attempt.model,
-    }
-    if attempt.error is not None:
-        attributes["error.type"] = _error_type(attempt.error)
-        if isinstance(attempt.error, APIError) and attempt.error.status is not None:
-            attributes["http.response.status_code"] = attempt.error.status
-    return attributes
+def purge(older_than: str | timedelta | datetime) -> int:
+    """Forget the spans, and the events, that are older than so long or than a moment; returns how many spans."""
+    before = _moment(older_than, "older_than")
+    store = _books()
+    store.events.purge(before)
+    return store.spans.purge(before)
 
 
-def _result_attributes(result: Completion | Embedding) -> Attributes:
-    attributes: Attributes = {"gen_ai.response.model": result.model}
-    if isinstance(result, Completion):
-        if result.id:
-            attributes["gen_ai.response.id"] = result.id
-        if reasons := [choice.finish_reason for choice in result.choices if choice.finish_reason]:
-            attributes["gen_ai.response.finish_reasons"] = reasons
-        if result.time_to_first_token is not None:
-            attributes["gen_ai.response.time_to_first_chunk"] = result.time_to_first_token
-        if result.cached:  # its tokens were used, and are counted, by the call that filled the cache
-            return {**attributes, "aistrale.cached": True, "gen_ai.usage.cost": 0.0}
-    if result.usage is not None:
-        _add_usage(attributes, result.usage)
-    if result.cost is not None:
-        attributes["gen_ai.usage.cost"] = float(result.cost)
-    return attributes
+def set_price(
+    model: str,
+    *,
+    input: Decimal | float | str,
+    output: Decimal | float | str = 0,
+    cache_read: Decimal | float | str | None = None,
+    cache_write: Decimal | float | str | None = None,
+    provider: str | None = None,
+) -> Price:
+    """Say what a model costs, in US dollars for a million tokens, over the price table; for calls from now on.
+
+    `reprice` prices the calls before anew. cache_read, cache_write: by default as `input`. "provider/model" names
+    the provider too; without one the price is for anybody's model of this name.
+    """
+    provider, model = _named(provider, model)
+    price = Price(
+        model,
+        _dollars(input, "input"),
+        _dollars(output, "output"),
+        None if cache_read is None else _dollars(cache_read, "cache_read"),
+        None if cache_write is None else _dollars(cache_write, "cache_write"),
+        provider,
+    )
+    _store().prices.set(price)
+    watch(database_url()).look_again()
+    return price
 
 
-def _add_usage(attributes: Attributes, usage: Usage) -> None:
-    attributes["gen_ai.usage.input_tokens"] = usage.input_tokens
-    attributes["gen_ai.usage.output_tokens"] = usage.output_tokens
-    if usage.cache_read_tokens:
-        attributes["gen_ai.usage.cache_read.input_tokens"] = usage.cache_read_tokens
-    if usage.cache_write_tokens:
-        attributes["gen_ai.usage.cache_write.input_tokens"] = usage.cache_write_tokens
-    if usage.reasoning_tokens:
-        attributes["gen_ai.usage.reasoning.output_tokens"] = usage.reasoning_tokens
+def remove_price(model: str, *, provider: str | None = None) -> bool:
+    """Take a price of your own back; whether there was one."""
+    provider, model = _named(provider, model)
+    return _store().prices.remove(model, provider)
 
 
-@lru_cache(maxsize=256)
-def _provider_name(provider: str) -> str:
-    profile = find_profile(provider)
-    return (profile.telemetry_name if profile else None) or provider
+def prices() -> list[Price]:
+    """Your own prices, by model."""
+    return _store().prices.all()
 
 
-# Content, only where it was asked for
+def reprice(**filters: Unpack[Filters]) -> int:
+    """Price calls anew, by your own prices and the table as they are now; returns how many changed.
+
+    What the provider itself reported stays.
+    """
+    store, wanted = _books(), _filter(filters)
+    book = PriceBook(store.prices.all())
+    changed, position = 0, (-1, "")
+    while True:
+        some, following = store.spans.reprice(position, book.cost, wanted)
+        changed += some
+        if following is None:
+            return changed
+        position = following
 
 
-def _input_content(request: CompletionRequest) -> Iterator[tuple[str, AttributeValue]]:
-    system = [m for m in request.messages if m.role in ("system", "developer")]
-    if system:
-        parts = [part for message in system for part in _parts(message)]
-        yield "gen_ai.system_instructions", json.dumps(parts, ensure_ascii=False)
-    said = [{"role": m.role, "parts": _parts(m)} for m in request.messages if m not in system]
-    yield "gen_ai.input.messages", json.dumps(said, ensure_ascii=False)
-    if request.tools:
-        yield "gen_ai.tool.definitions", json.dumps(request.tools, ensure_ascii=False)
+def status() -> BooksStatus:
+    """How this process keeps its books: what waits, what was written, what was dropped and why."""
+    return books_status(database_url())
 
 
-def _output_content(result: Completion) -> str:
-    said = [
-        {"role": "assistant", "parts": _parts(choice.message), "finish_reason": choice.finish_reason}
-        for choice in result.choices
-    ]
-    return json.dumps(said, ensure_ascii=False)
+query_async = in_thread(query)
+summary_async = in_thread(summary)
+trace_async = in_thread(trace)
+export_async = in_thread(export)
+purge_async = in_thread(purge)
+set_price_async = in_thread(set_price)
+remove_price_async = in_thread(remove_price)
+prices_async = in_thread(prices)
+reprice_async = in_thread(reprice)
 
 
-def _parts(message: Message) -> list[dict[str, Any]]:
-    if message.role == "tool":
-        return [{"type": "tool_call_response", "id": message.tool_call_id, "response": message.text}]
-    parts: list[dict[str, Any]] = []
-    if message.reasoning:
-        parts.append({"type": "reasoning", "content": message.reasoning})
-    if isinstance(message.content, list):
-        parts += [
-            {"type": "text", "content": part["text"]} if part["type"] == "text" else part for part in message.content
-        ]
-    elif message.content:
-        parts.append({"type": "text", "content": message.content})
-    parts += [
-        {"type": "tool_call", "id": call.id, "name": call.name, "arguments": _arguments(call)}
-        for call in message.tool_calls
-    ]
-    return parts
+# The books
 
 
-def _arguments(call: ToolCall) -> Any:
+def _store() -> Store:
+    from aistrale.store.store import open_store
+
+    return open_store()
+
+
+def _books() -> Store:
+    """The books with all that this process, and others that have ended, put beside them."""
+    bring_up_to_date(database_url())
+    return _store()
+
+
+def _every(store: Store, wanted: SpanFilter) -> Iterator[Span]:
+    position = None
+    while page := store.spans.find(wanted, 2000, position):
+        yield from page
+        position = (page[-1].start, page[-1].span_id)
+
+
+# What people say
+
+
+def _filter(filters: Filters) -> SpanFilter:
+    from aistrale.store.spans import SpanFilter
+
+    for name in filters:
+        if name not in Filters.__annotations__:
+            raise TypeError(f"there is no filter {name!r}; known are {', '.join(Filters.__annotations__)}")
+    given: dict[str, Any] = {name: value for name, value in filters.items() if value is not None}
+    if "last" in given:
+        given["since"] = _moment(given.pop("last"), "last")
+    for name in ("since", "until"):
+        if isinstance(given.get(name), datetime):
+            given[name] = to_nanoseconds(given[name])
+    if "status" in given and given["status"] not in ("ok", "error"):
+        raise InvalidRequestError(f"status must be 'ok' or 'error', not {given['status']!r}")
+    if "min_cost" in given:
+        given["min_cost"] = _dollars(given["min_cost"], "min_cost")
+    if "model" in given:
+        given["provider"], given["model"] = _named(given.get("provider"), given["model"])
+    elif "provider" in given:
+        given["provider"] = provider_name(given["provider"])
+    return SpanFilter(**given)
+
+
+_AGO = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def _moment(ago: str | timedelta | datetime, name: str) -> int:
+    """So long ago, or a moment, as nanoseconds since 1970."""
+    if isinstance(ago, datetime):
+        return to_nanoseconds(ago)
+    if isinstance(ago, str):
+        match = _AGO.fullmatch(ago)
+        if match is None:
+            raise InvalidRequestError(f"{name} must be a time such as '30m', '24h', '7d' or '2w', not {ago!r}")
+        ago = timedelta(**{_UNITS[match[2]]: float(match[1])})
+    if not isinstance(ago, timedelta):
+        raise InvalidRequestError(f"{name} must be a text such as '24h' or a timedelta, not {ago!r}")
+    return max(0, time.time_ns() - round(ago.total_seconds() * 1e9))
+
+
+def _named(provider: str | None, model: str) -> tuple[str | None, str]:
+    """A provider as spans name it, and a model without it."""
+    prefix, slash, rest = model.partition("/")
+    if provider is None and slash and find_profile(prefix) is not None:
+        provider, model = prefix, rest
+    return (None if provider is None else provider_name(provider)), model
+
+
+def _dollars(amount: Decimal | float | str, name: str) -> Decimal:
     try:
-        return call.args
-    except OutputError:
-        return call.arguments
+        dollars = Decimal(str(amount))
+    except InvalidOperation:
+        dollars = Decimal(-1)
+    if not dollars.is_finite() or dollars < 0:
+        raise InvalidRequestError(f"{name} must be an amount of US dollars, not {amount!r}")
+    return dollars
 
 
-# Metrics
-
-
-class _Metrics:
-    """The client metrics of the conventions; instruments of an application without a meter provider do nothing."""
-
-    def __init__(self, provider: metrics.MeterProvider | None) -> None:
-        meter = metrics.get_meter("aistrale", __version__, provider, SCHEMA_URL)
-        self._duration = meter.create_histogram(
-            "gen_ai.client.operation.duration",
-            "s",
-            "How long a call took",
-            explicit_bucket_boundaries_advisory=_SECONDS,
-        )
-        self._first = meter.create_histogram(
-            "gen_ai.client.operation.time_to_first_chunk",
-            "s",
-            "How long a stream took to its first chunk",
-            explicit_bucket_boundaries_advisory=_SECONDS,
-        )
-        self._tokens = meter.create_histogram(
-            "gen_ai.client.token.usage", "{token}", "Tokens used", explicit_bucket_boundaries_advisory=_TOKENS
-        )
-
-    def record(self, call: Call, seconds: float, usage: Usage | None, result: Completion | Embedding) -> None:
-        labels = _labels(call)
-        self._duration.record(seconds, labels)
-        completion = result if isinstance(result, Completion) else None
-        if completion is not None and completion.time_to_first_token is not None:
-            self._first.record(completion.time_to_first_token, labels)
-        if usage is not None and not (completion is not None and completion.cached):
-            self._tokens.record(usage.input_tokens, {**labels, "gen_ai.token.type": "input"})
-            self._tokens.record(usage.output_tokens, {**labels, "gen_ai.token.type": "output"})
-
-    def record_failure(self, call: Call, kind: str | None) -> None:
-        labels = _labels(call) if kind is None else {**_labels(call), "error.type": kind}
-        self._duration.record(time.perf_counter() - call.started, labels)
-
-
-def _labels(call: Call) -> Attributes:
-    return {
-        "gen_ai.operation.name": call.operation,
-        "gen_ai.provider.name": _provider_name(call.provider),
-        "gen_ai.request.model": call.model,
-    }
+def _position(cursor: str | None) -> tuple[int, str] | None:
+    if cursor is None:
+        return None
+    start, dot, span_id = cursor.partition(".")
+    if not dot or not start.isdecimal():
+        raise InvalidRequestError(f"{cursor!r} is no cursor: pass the `next` of an earlier answer")
+    return int(start), span_id

@@ -54,18 +54,23 @@ class CircuitBreaker:
         if self._circuits:
             self._circuits.pop((route.provider, route.base_url), None)
 
-    def failed(self, route: Route, error: AistraleError) -> None:
-        """Count a failure if it is the upstream's; any other answer shows that the upstream is up."""
+    def failed(self, route: Route, error: AistraleError) -> bool:
+        """Count a failure if it is the upstream's; any other answer shows that the upstream is up.
+
+        True if this is the failure that opens the circuit: once, until a call succeeds again.
+        """
         if not _is_upstreams(error):
             if isinstance(error, APIError) and error.status is not None:
                 self.succeeded(route)
-            return
+            return False
         with self._lock:
             circuit = self._circuits.setdefault((route.provider, route.base_url), _Circuit())
             circuit.failures += 1
             circuit.last = type(error).__name__
+            opens = circuit.failures >= self.threshold and circuit.open_until is None
             if circuit.failures >= self.threshold:
                 circuit.open_until = self._clock() + self.cooldown
+        return opens
 
 
 def _is_upstreams(error: AistraleError) -> bool:

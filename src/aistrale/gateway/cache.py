@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import threading
 import time
+import zlib
 from collections import OrderedDict
 from copy import deepcopy
 from dataclasses import replace
 from decimal import Decimal
 from hashlib import sha256
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from aistrale.http import HTTPRequest
+from aistrale.exceptions import StoreError
+from aistrale.http import HTTPRequest, encode_json
 from aistrale.models import Choice, Chunk, Completion, ToolCallChunk
+from aistrale.providers import Route, codec_of, find_profile
+
+if TYPE_CHECKING:
+    from aistrale.store.completions import CompletionStore
+
+logger = logging.getLogger("aistrale")
 
 
 class Cache(Protocol):
-    """Keeps completions by key. Both methods are quick and safe to call from any thread."""
+    """Keeps completions by key. Both methods are safe to call from any thread.
+
+    One whose attribute `blocking` is true may take its time: async calls have a thread ask it.
+    """
 
     def get(self, key: str) -> Completion | None: ...
 
@@ -54,6 +67,58 @@ class MemoryCache:
         return len(self._entries)
 
 
+class StoreCache:
+    """A cache in the books, for all processes that keep them together.
+
+    ttl: seconds an answer is good for, None for ever. max_bytes: of all answers together; the least recently used
+    go first. It keeps what the provider sent, prompts not among it. Books that cannot be read give no hit.
+    """
+
+    blocking = True
+
+    def __init__(self, ttl: float | None = None, max_bytes: int = 256 * 1024 * 1024) -> None:
+        self.ttl, self.max_bytes = ttl, max_bytes
+
+    def get(self, key: str) -> Completion | None:
+        try:
+            kept = _completions().get(key, self.ttl)
+        except StoreError as error:
+            logger.warning("the cache cannot be read: %s", error)
+            return None
+        return None if kept is None else _decoded(kept)
+
+    def set(self, key: str, completion: Completion) -> None:
+        last = completion.attempts[-1] if completion.attempts else None
+        entry = {
+            "provider": completion.provider,
+            "model": last.model if last else completion.model,
+            "latency": completion.latency,
+            "body": completion.raw,
+        }
+        try:
+            _completions().set(key, zlib.compress(encode_json(entry)), self.max_bytes)
+        except (StoreError, TypeError, ValueError) as error:
+            logger.warning("an answer cannot be kept in the cache: %s", error)
+
+
+def _completions() -> CompletionStore:
+    from aistrale.store.store import open_store
+
+    return open_store().completions
+
+
+def _decoded(kept: bytes) -> Completion | None:
+    """A kept answer, read as when it came; None if this release no longer knows its provider."""
+    entry = json.loads(zlib.decompress(kept))
+    profile = find_profile(entry["provider"])
+    if profile is None:
+        return None
+    route = Route(profile, entry["model"], profile.base_url or "", None)
+    completion = codec_of(profile.protocol).decode(entry["body"], route)
+    completion.provider, completion.latency = entry["provider"], entry["latency"]
+    return completion
+
+
 def cache_key(request: HTTPRequest) -> str:
     """The same for requests that ask the same provider the same with the same key."""
     digest = sha256(request.url.encode())
@@ -70,9 +135,8 @@ def is_worth_keeping(completion: Completion) -> bool:
 
 def as_hit(completion: Completion) -> Completion:
     """A kept answer as it is given again: it cost nothing and made no attempt."""
-    return replace(
-        deepcopy(completion), cached=True, cost=Decimal(0), attempts=(), trace_id=None, time_to_first_token=None
-    )
+    again = deepcopy(completion)
+    return replace(again, cached=True, reported_cost=Decimal(0), attempts=(), trace_id=None, time_to_first_token=None)
 
 
 def as_chunks(completion: Completion) -> list[Chunk]:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from aistrale.exceptions import AistraleError
-from aistrale.gateway.flow import Action, Close, Drain, Emit, Flow, Left, Notify, Read, ReadSome, Send, Wait
+from aistrale.gateway.flow import Action, Close, Consult, Drain, Emit, Flow, Left, Notify, Read, ReadSome, Send, Wait
 from aistrale.models import Chunk
 from aistrale.providers import Profile
 from aistrale.transport.base import AsyncTransport, Transport
@@ -61,6 +61,8 @@ class Driver:
                 response.close()
             case Wait(seconds):
                 time.sleep(seconds)
+            case Consult(function, arguments):
+                return function(*arguments)
         return None
 
 
@@ -98,6 +100,8 @@ class AsyncDriver:
                 return await self._transport_of(route.profile).send(request, timeout)
             case Read(response, limit):
                 return await response.read(limit)
+            case Notify(handler, "on_start") if handler.blocking:
+                await asyncio.to_thread(tell, action)
             case Notify():
                 told = tell(action)
                 if inspect.isawaitable(told):
@@ -108,6 +112,8 @@ class AsyncDriver:
                 await response.aclose()
             case Wait(seconds):
                 await asyncio.sleep(seconds)
+            case Consult(function, arguments):
+                return await asyncio.to_thread(function, *arguments)
         return None
 
     def abandon(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -30,6 +30,7 @@ from aistrale.exceptions import (
 )
 from aistrale.gateway.breaker import CircuitBreaker
 from aistrale.gateway.cache import Cache, as_chunks, as_hit, cache_key, is_worth_keeping
+from aistrale.gateway.pricing import price
 from aistrale.gateway.retry import RetryPolicy
 from aistrale.http import HTTPRequest, Timeout
 from aistrale.models import JSON, Attempt, Chunk, Completion, Embedding
@@ -107,6 +108,14 @@ class Wait:
 
 
 @dataclass(slots=True)
+class Consult:
+    """Call what may wait for a disk or a database; the result is its own."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+
+
+@dataclass(slots=True)
 class Notify:
     """Tell a handler; the result is what it raised, if that is for the flow to know, else None."""
 
@@ -122,7 +131,7 @@ class Emit:
     chunks: list[Chunk]
 
 
-Action: TypeAlias = Send | Read | ReadSome | Drain | Close | Wait | Notify | Emit
+Action: TypeAlias = Send | Read | ReadSome | Drain | Close | Wait | Consult | Notify | Emit
 
 
 # What a call is
@@ -178,6 +187,12 @@ def flow(plan: Plan) -> Flow:
     return result
 
 
+def deferred(make_plan: Callable[[], Plan]) -> Flow:
+    """A call that first has to look something up in the books: a prompt, or a key."""
+    plan = yield Consult(make_plan)
+    return (yield from flow(plan))
+
+
 def _tell_all(plan: Plan, event: str, *arguments: Any) -> Flow:
     """Tell every handler that heard of the start, also where the call is cancelled while one of them is told."""
     cancelled: BaseException | None = None
@@ -198,6 +213,7 @@ def _finish(result: Result, plan: Plan) -> None:
     result.latency = time.perf_counter() - call.started
     result.attempts = tuple(call.attempts)
     result.trace_id = call.trace_id
+    result.pricing = price
     if isinstance(result, Completion):
         result.output_type = plan.output_type
         if call.first_token is not None:
@@ -212,18 +228,24 @@ def _answer(plan: Plan) -> Flow:
     request = _encoded(plan, codec_of(route.profile.protocol), route, stream=False)
     request.headers.update(plan.call.request.options.headers)
     key = cache_key(request)
-    kept = plan.cache.get(key)
+    kept = yield from _consult(plan.cache, plan.cache.get, key)
     if kept is None:
         completion = yield from _ask(plan)
         is_its_own = (plan.call.provider, plan.call.model) == (route.provider, route.model)  # not a fallback's
         if is_its_own and is_worth_keeping(completion):
-            plan.cache.set(key, deepcopy(completion))
+            yield from _consult(plan.cache, plan.cache.set, key, deepcopy(completion))
         return completion
     _arrive(plan.call, route)
     hit = as_hit(kept)
     if plan.call.stream:
         yield from _emit(plan, as_chunks(hit))
     return hit
+
+
+def _consult(cache: Cache, method: Callable[..., Any], *arguments: Any) -> Flow:
+    if getattr(cache, "blocking", False):
+        return (yield Consult(method, arguments))
+    return method(*arguments)
 
 
 def _ask(plan: Plan) -> Flow:
@@ -270,6 +292,7 @@ def _is_worth_a_fallback(error: AistraleError) -> bool:
 
 def _arrive(call: Call, route: Route) -> None:
     call.provider, call.model, call.base_url = route.provider, route.model, route.base_url
+    call.has_stored_key = route.has_stored_key
 
 
 def _attempt(plan: Plan, route: Route) -> Flow:
@@ -287,9 +310,8 @@ def _attempt(plan: Plan, route: Route) -> Flow:
         if isinstance(error, NetworkError | ServerError) and error.provider is None:
             error.provider = route.provider
         hide_secrets(error, route)
-        if plan.breaker is not None:
-            plan.breaker.failed(route, error)
-        yield from _record(plan, route, error, started)
+        opened = plan.breaker is not None and plan.breaker.failed(route, error)
+        yield from _record(plan, route, error, started, opened)
         raise
     if plan.breaker is not None:
         plan.breaker.succeeded(route)
@@ -315,8 +337,9 @@ def _add_headers(request: HTTPRequest, plan: Plan, route: Route) -> None:
     request.headers.update(added)
 
 
-def _record(plan: Plan, route: Route, error: AistraleError | None, started: float) -> Flow:
-    attempt = Attempt(route.provider, route.model, route.base_url, error, time.perf_counter() - started)
+def _record(plan: Plan, route: Route, error: AistraleError | None, started: float, opened: bool = False) -> Flow:
+    seconds = time.perf_counter() - started
+    attempt = Attempt(route.provider, route.model, route.base_url, error, seconds, bool(opened))
     plan.call.attempts.append(attempt)
     for handler in plan.started_handlers:
         yield Notify(handler, "on_attempt", (plan.call, attempt))

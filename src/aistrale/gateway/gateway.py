@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +13,9 @@ from aistrale.exceptions import ConfigurationError
 from aistrale.gateway.breaker import CircuitBreaker
 from aistrale.gateway.cache import MemoryCache
 from aistrale.gateway.drivers import AsyncDriver, Driver
-from aistrale.gateway.flow import Plan, flow
+from aistrale.gateway.flow import Plan, deferred, flow
+from aistrale.gateway.keys import StoredKeys
+from aistrale.gateway.prompts import is_to_be_looked_up, with_stored_prompt
 from aistrale.gateway.retry import RetryPolicy
 from aistrale.gateway.route import Router
 from aistrale.gateway.stream import AsyncCompletionStream, CompletionStream
@@ -40,7 +42,8 @@ class Gateway:
     config: the settings, read once. model, options: what calls use where they say nothing.
     handlers: watch every call, before a call's own. retry, breaker, cache: as their classes say;
     breaker=None switches it off. http_client: the user's own httpx client for sync calls,
-    async_http_client for async ones. Safe to share between threads and event loops.
+    async_http_client for async ones. books: the database whose keys are used.
+    Safe to share between threads and event loops.
     """
 
     def __init__(
@@ -54,12 +57,14 @@ class Gateway:
         breaker: CircuitBreaker | None = None,
         http_client: httpx.Client | None = None,
         async_http_client: httpx.AsyncClient | None = None,
+        books: str | None = None,
     ) -> None:
         self._options = options
         self._handlers = _checked(handlers)
         self._retry = retry or RetryPolicy(max_retries=config["max_retries"])
         self._breaker = breaker
-        self._router = Router(config, model, options)
+        self._keys = StoredKeys(books)
+        self._router = Router(config, model, options, self._keys)
         self._timeout = options.timeout if options.timeout is not None else config["timeout"]
         self._fallbacks = options.fallbacks if options.fallbacks is not None else tuple(config["fallbacks"] or ())
         self._http_client, self._async_http_client = http_client, async_http_client
@@ -79,14 +84,14 @@ class Gateway:
         return CompletionStream(self._driver(self._completion(request, callbacks, stream=True)))
 
     async def acomplete(self, request: CompletionRequest, callbacks: Handlers = ()) -> Completion:
-        driver = AsyncDriver(flow(self._completion(request, callbacks, stream=False)), self._async_transport_of)
+        driver = self._async_driver(lambda: self._completion(request, callbacks, stream=False), request)
         await driver.run()
         result: Completion = driver.result
         return result
 
     def astream(self, request: CompletionRequest, callbacks: Handlers = ()) -> AsyncCompletionStream:
         return AsyncCompletionStream(
-            AsyncDriver(flow(self._completion(request, callbacks, stream=True)), self._async_transport_of)
+            self._async_driver(lambda: self._completion(request, callbacks, stream=True), request)
         )
 
     # Embeddings
@@ -98,7 +103,7 @@ class Gateway:
         return result
 
     async def aembed(self, request: EmbeddingRequest, callbacks: Handlers = ()) -> Embedding:
-        driver = AsyncDriver(flow(self._embedding(request, callbacks)), self._async_transport_of)
+        driver = self._async_driver(lambda: self._embedding(request, callbacks), request)
         await driver.run()
         result: Embedding = driver.result
         return result
@@ -124,7 +129,16 @@ class Gateway:
         _refuse_async(plan.handlers)
         return Driver(flow(plan), self._transport_of)
 
+    def _async_driver(
+        self, make_plan: Callable[[], Plan], request: CompletionRequest | EmbeddingRequest
+    ) -> AsyncDriver:
+        """For a plan that is made at once, unless that has to wait for the books."""
+        is_unknown = isinstance(request, CompletionRequest) and is_to_be_looked_up(request)
+        plan = deferred(make_plan) if is_unknown or self._keys.blocking else flow(make_plan())
+        return AsyncDriver(plan, self._async_transport_of)
+
     def _completion(self, request: CompletionRequest, callbacks: Handlers, *, stream: bool) -> Plan:
+        request = with_stored_prompt(request)
         options = request.options
         fallbacks = self._fallbacks if options.fallbacks is None else options.fallbacks
         cache = self._options.cache if options.cache is None else options.cache

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from aistrale.config import Config
 from aistrale.exceptions import ConfigurationError
+from aistrale.gateway.keys import StoredKeys
 from aistrale.http import host_of
 from aistrale.models import CallOptions
 from aistrale.providers import PROFILES, Profile, Route, find_profile, provider_names
@@ -41,8 +42,9 @@ class Target:
 class Router:
     """Finds the routes of calls, from what the call says, what its client was given, and the configuration."""
 
-    def __init__(self, config: Config, model: str | None, options: CallOptions) -> None:
+    def __init__(self, config: Config, model: str | None, options: CallOptions, keys: StoredKeys) -> None:
         self._config = config
+        self._keys = keys
         self._base_url = options.base_url or config["base_url"]
         self._api_key = options.api_key
         self._is_remote = bool(config["api_url"]) and not self._base_url
@@ -61,7 +63,7 @@ class Router:
             key = options.api_key or self._api_key or self._config["api_key"]
             return [self._remote(name, key) for name in (_whole_name(target), *fallbacks)]
         first = self._first(target, options, embedding=embedding)
-        return [first, *(_fallback(name, first) for name in fallbacks)]
+        return [first, *(self._fallback(name, first) for name in fallbacks)]
 
     def _target(self, model: str | None, options: CallOptions, *, embedding: bool) -> Target:
         own = self._own
@@ -75,10 +77,26 @@ class Router:
 
     def _first(self, target: Target, options: CallOptions, *, embedding: bool) -> Route:
         base_url, key = options.base_url, options.api_key
-        provider = target.provider or _guess(target.model)
+        provider = target.provider or _guess(target.model, self._keys)
         if self._own.provider in (None, provider):
             base_url, key = base_url or self._base_url, key or self._api_key
-        return _route(_profile(provider), target.model, base_url, key, embedding=embedding)
+        return self._route(_profile(provider), target.model, base_url, key, embedding=embedding)
+
+    def _fallback(self, name: str, first: Route) -> Route:
+        target = _named(None, name, None)
+        provider = target.provider or _by_name(name)
+        provider = provider or (first.provider if "/" not in name else _guess(name, self._keys))
+        if provider == first.provider:
+            return replace(first, model=target.model or first.model)
+        return self._route(_profile(provider), target.model, None, None)
+
+    def _route(
+        self, profile: Profile, model: str | None, base_url: str | None, key: str | None, *, embedding: bool = False
+    ) -> Route:
+        """A provider's route with the key of the call, else the one in the books, else the environment's."""
+        stored = None if key else self._keys.find(profile.name)
+        route = _route(profile, model, base_url, stored.reveal() if stored else key, embedding=embedding)
+        return replace(route, has_stored_key=stored is not None)
 
     def _remote(self, name: str | None, key: str | None) -> Route:
         """The server at `api_url`: it finds the provider itself."""
@@ -131,14 +149,6 @@ def _whole_name(target: Target) -> str | None:
     return f"{provider}/{model}"
 
 
-def _fallback(name: str, first: Route) -> Route:
-    target = _named(None, name, None)
-    provider = target.provider or _by_name(name) or (first.provider if "/" not in name else _guess(name))
-    if provider == first.provider:
-        return Route(first.profile, target.model or first.model, first.base_url, first.api_key, first.credentials)
-    return _route(_profile(provider), target.model, None, None)
-
-
 def _by_name(model: str) -> str | None:
     """The provider whose own models are named like this one."""
     known = (name for name, profile in PROFILES.items() if profile.model_prefixes and "/" not in model)
@@ -150,19 +160,21 @@ def _is_namespaced(provider: str) -> bool:
     return profile is not None and profile.namespaced_models
 
 
-def _guess(model: str | None) -> str:
+def _guess(model: str | None, keys: StoredKeys) -> str:
     """The provider where nobody named one: the first that has a key, for no model in particular."""
     if model is None:
-        return _first_with_key()
+        return _first_with_key(keys)
     prefix, slash, _ = model.partition("/")
     if slash:
         raise _unknown(prefix)
     raise ConfigurationError(f'Whose model is {model!r}? Write it as "provider/{model}", or pass provider=')
 
 
-def _first_with_key() -> str:
+def _first_with_key(keys: StoredKeys) -> str:
     for profile in PROFILES.values():
-        if profile.default_model and profile.key_required and _key_in_environment(profile):
+        if not profile.default_model or not profile.key_required:
+            continue
+        if keys.find(profile.name) or _key_in_environment(profile):
             return profile.name
     variables = ", ".join(profile.key_variables[0] for profile in list(PROFILES.values())[:3])
     raise ConfigurationError(
@@ -204,7 +216,8 @@ def _route(
         _check_key(key, profile.name)
     elif profile.key_required:
         raise ConfigurationError(
-            f"No API key for {profile.name}: set {' or '.join(profile.key_variables) or 'one'}, or pass api_key="
+            f"No API key for {profile.name}: set {' or '.join(profile.key_variables) or 'one'}, pass api_key=, "
+            f'or keep one: aistrale.tokens.add("{profile.name}", ...)'
         )
     address = without_credentials(base_url)
     credentials = unquote(urlsplit(base_url).netloc.rpartition("@")[0]) if address != base_url else None

@@ -74,7 +74,7 @@ class OpenAICodec:
             model=body.get("model") or route.model,
             id=body.get("id"),
             usage=decode_usage(body),
-            cost=decode_cost(body),
+            reported_cost=decode_cost(body),
             raw=body,
         )
 
@@ -95,7 +95,7 @@ class OpenAICodec:
             vectors=[_decode_vector(row["embedding"]) for row in rows],
             model=body.get("model") or route.model,
             usage=decode_usage(body),
-            cost=decode_cost(body),
+            reported_cost=decode_cost(body),
             raw=body,
         )
 

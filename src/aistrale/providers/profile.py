@@ -66,7 +66,7 @@ class Profile:
 class Route:
     """Where one attempt goes: a provider, one of its models, an address and a key.
 
-    `credentials` are the `user:password` that stood in the address.
+    `credentials` are the `user:password` that stood in the address. has_stored_key: the key is from the books.
     """
 
     profile: Profile
@@ -74,6 +74,7 @@ class Route:
     base_url: str
     api_key: str | None = field(default=None, repr=False)
     credentials: str | None = field(default=None, repr=False)
+    has_stored_key: bool = False
 
     @property
     def provider(self) -> str:

@@ -26,7 +26,8 @@ from upstream import Upstream
 
 import aistrale
 from aistrale import AsyncClient, Client, RetryPolicy
-from aistrale.telemetry import CAPTURE_VARIABLE, SCHEMA_URL
+from aistrale.tracing.attributes import SCHEMA_URL
+from aistrale.tracing.handler import CAPTURE_VARIABLE
 
 _NAMES = """
     gen_ai.operation.name gen_ai.provider.name gen_ai.request.model server.address server.port

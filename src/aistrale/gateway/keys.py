@@ -1,0 +1,42 @@
+"""The keys that are in the books: they go before those of the environment."""
+
+from __future__ import annotations
+
+import time
+
+from aistrale.keys import Secret
+from aistrale.store.peek import watch
+
+SECONDS = 5.0
+"""How long a look into the books is good for."""
+
+
+class StoredKeys:
+    """The default key of each provider, as the books at `url` have it; without books (None) there are none."""
+
+    def __init__(self, url: str | None) -> None:
+        self._url = url
+        self._keys: dict[str, Secret] = {}
+        self._read_at = -SECONDS
+
+    @property
+    def blocking(self) -> bool:
+        """Whether the next look has to open the books."""
+        if self._url is None or time.monotonic() - self._read_at < SECONDS:
+            return False
+        return watch(self._url).now().tokens
+
+    def find(self, provider: str) -> Secret | None:
+        """A provider's key. Raises StoreError if there are keys that cannot be read."""
+        if self.blocking:
+            self._read()
+        elif self._keys and self._url is not None and not watch(self._url).now().tokens:
+            self._keys = {}  # the last of them was removed
+        return self._keys.get(provider)
+
+    def _read(self) -> None:
+        from aistrale.store.store import open_store
+
+        assert self._url is not None
+        self._keys = dict(open_store(self._url).tokens.keys())
+        self._read_at = time.monotonic()

@@ -1,0 +1,39 @@
+"""What an answer cost, for whoever asks: the books price their own rows in the background."""
+
+from __future__ import annotations
+
+import logging
+from decimal import Decimal
+from urllib.parse import urlsplit
+
+from aistrale.exceptions import ConfigurationError, StoreError
+from aistrale.models import Completion, Embedding
+from aistrale.prices import Price, PriceBook
+from aistrale.store.location import database_url
+from aistrale.store.peek import watch
+
+logger = logging.getLogger("aistrale")
+
+
+def price(result: Completion | Embedding) -> Decimal | None:
+    """US dollars by the user's own prices, else by the table; None if neither knows the model."""
+    if result.usage is None:
+        return None
+    last = result.attempts[-1] if result.attempts else None
+    models = [result.model, *((last.model,) if last else ())]
+    address = urlsplit(last.base_url).hostname if last else None
+    cost = PriceBook(_own_prices()).price(result.provider, models, result.usage, address)
+    return None if cost is None else cost.amount
+
+
+def _own_prices() -> list[Price]:
+    try:
+        url = database_url()
+        if not watch(url).now().prices:
+            return []
+        from aistrale.store.store import open_store
+
+        return open_store(url).prices.all()
+    except (StoreError, ConfigurationError) as error:
+        logger.warning("your own prices cannot be read, the table's are taken: %s", error)
+        return []

@@ -1,0 +1,134 @@
+"""What a call cost: the provider's own word, else the user's price, else the table of genai-prices.
+
+Whatever none of them knows is None, shown as "unpriced", never zero. Amounts are US dollars, as Decimals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+from aistrale.models import Usage
+from aistrale.spans import CostSource, Span
+
+_MILLION = Decimal(1_000_000)
+
+_TABLE_NAMES = {
+    "azure.ai.openai": "azure",
+    "gcp.gemini": "google",
+    "mistral_ai": "mistral",
+    "x_ai": "x-ai",
+    "xai": "x-ai",
+}
+"""Providers that the table names otherwise than spans do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a model costs, in US dollars for a million tokens: the user's own, over the table.
+
+    cache_read, cache_write: of input tokens that were read from or written into the provider's cache;
+    None means as `input`. provider: whose; None means anybody's model of this name.
+    """
+
+    model: str
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal | None = None
+    cache_write: Decimal | None = None
+    provider: str | None = None
+
+    def of(self, usage: Usage) -> Decimal:
+        """What so many tokens cost."""
+        plain = max(0, usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens)
+        parts = (
+            (plain, self.input),
+            (usage.cache_read_tokens, self.input if self.cache_read is None else self.cache_read),
+            (usage.cache_write_tokens, self.input if self.cache_write is None else self.cache_write),
+            (usage.output_tokens, self.output),
+        )
+        return sum((tokens * price for tokens, price in parts), Decimal(0)) / _MILLION
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """An amount, who says so, and for the table its version."""
+
+    amount: Decimal
+    source: CostSource
+    version: str | None = None
+
+
+class PriceBook:
+    """The user's prices over the table's."""
+
+    def __init__(self, overrides: Iterable[Price] = ()) -> None:
+        self._overrides = {(price.provider, price.model): price for price in overrides}
+
+    def cost(self, span: Span) -> Cost | None:
+        """What a span cost; None if nobody knows, or if it asked no model."""
+        if not span.is_inference:
+            return None
+        if span.cost_source == "provider" and span.cost is not None:
+            return Cost(span.cost, "provider")
+        if span.cached:
+            return Cost(Decimal(0), "cache")
+        usage = span.usage
+        if usage is None:
+            return None
+        names = [name for name in (span.response_model, span.model) if name]
+        return self.price(span.provider, names, usage, span.attributes.get("server.address"))
+
+    def price(self, provider: str | None, models: list[str], usage: Usage, address: str | None) -> Cost | None:
+        """What tokens of a model cost. models: its names, as it answered and as it was asked for. address: its host."""
+        return self._overridden(provider, models, usage) or _from_table(provider, models, usage, address)
+
+    def _overridden(self, provider: str | None, models: list[str], usage: Usage) -> Cost | None:
+        for model in reversed(models):  # the name that was asked for is the one the user knows
+            for owner in (provider, None):
+                if price := self._overrides.get((owner, model)):
+                    return Cost(price.of(usage), "override")
+        return None
+
+
+def _from_table(provider: str | None, models: list[str], usage: Usage, address: str | None) -> Cost | None:
+    import genai_prices
+
+    name = _TABLE_NAMES.get(provider or "", provider)
+    whose: dict[str, Any] = {"provider_id": name}
+    if provider in (None, "compatible", "aistrale"):
+        whose = {"provider_api_url": f"https://{address}"}
+    for model in models:
+        try:
+            price = genai_prices.calc_price(_taken(usage), model, **whose)
+        except (LookupError, ValueError):  # an unknown model, or counts that contradict each other
+            continue
+        return Cost(price.total_price, "table", _table_version())
+    return None
+
+
+def _taken(usage: Usage) -> Any:
+    import genai_prices
+
+    return genai_prices.Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_tokens or None,
+        cache_write_tokens=usage.cache_write_tokens or None,
+    )
+
+
+@cache
+def _table_version() -> str:
+    from importlib.metadata import version
+
+    return f"genai-prices {version('genai-prices')}"
+
+
+@cache
+def load_table() -> None:
+    """Load the price table; without this the first price asked for does, in some 400 ms."""
+    _from_table("openai", ["gpt-4o"], Usage(1, 1), None)

@@ -1,0 +1,124 @@
+"""What the books tell: events as they happened, and calls added up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias
+
+from aistrale.models import Usage
+
+EventType: TypeAlias = Literal[
+    "inference.completed",
+    "inference.failed",
+    "cost.threshold_exceeded",
+    "provider.failed",
+    "prompt.updated",
+    "token.added",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, written in the transaction of the row that caused it.
+
+    id: sorts by time of writing, so the last one seen is a cursor. data: JSON, different for each type.
+    """
+
+    id: str
+    type: EventType
+    created: datetime
+    data: Mapping[str, Any]
+
+
+def moment(nanoseconds: int) -> datetime:
+    """Nanoseconds since 1970 as a time in UTC, to the microsecond."""
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+
+
+def to_nanoseconds(when: datetime) -> int:
+    """A time as nanoseconds since 1970; one without a zone is local time."""
+    whole = int(when.replace(microsecond=0).timestamp())
+    return whole * 10**9 + when.microsecond * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Calls added up over one value of what was asked for (`by`).
+
+    errors: how many failed. cached: how many were answered by a cache. unpriced: how many have no known
+    cost, which `cost` (US dollars) therefore leaves out. Tokens are totals that include the parts.
+    latency, time_to_first_token: percentiles in seconds, within half a percent; None if there were none.
+    """
+
+    key: str
+    calls: int
+    errors: int
+    cached: int
+    unpriced: int
+    usage: Usage
+    cost: Decimal
+    latency: Percentiles
+    time_to_first_token: Percentiles
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Seconds that half, 95 and 99 in a hundred do not exceed."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+Period: TypeAlias = Literal["day", "month", "total"]
+Scope: TypeAlias = Literal["all", "session", "user", "tag"]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be spent, in US dollars, in each period (days and months in UTC).
+
+    scope: whose spending counts. scope_value: which session, user or tag; None with such a scope means each
+    of them has this much. thresholds: parts of `limit` at which `cost.threshold_exceeded` is told, once in
+    each period. hard: calls are refused once the limit is reached.
+    """
+
+    name: str
+    limit: Decimal
+    period: Period = "total"
+    scope: Scope = "all"
+    scope_value: str | None = None
+    thresholds: tuple[Decimal, ...] = (Decimal("0.5"), Decimal("0.8"), Decimal(1))
+    hard: bool = False
+
+    def period_of(self, nanoseconds: int) -> str:
+        """The name of the period that a moment lies in: `2026-11-22`, `2026-11`, or an empty text for `total`."""
+        return f"{moment(nanoseconds):{_PERIOD_NAMES[self.period]}}" if self.period != "total" else ""
+
+    def begin(self, nanoseconds: int) -> int:
+        """When the period that a moment lies in began."""
+        if self.period == "total":
+            return 0
+        midnight = moment(nanoseconds).replace(hour=0, minute=0, second=0, microsecond=0)
+        return to_nanoseconds(midnight if self.period == "day" else midnight.replace(day=1))
+
+
+_PERIOD_NAMES = {"day": "%Y-%m-%d", "month": "%Y-%m"}
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """What was spent of a budget in one period, by one session, user or tag if the budget tells them apart."""
+
+    budget: Budget
+    period: str
+    scope_value: str
+    spent: Decimal
+
+    @property
+    def is_exhausted(self) -> bool:
+        return self.spent >= self.budget.limit

@@ -1,0 +1,188 @@
+"""Budgets, and what was spent of them: counted in the transaction that writes the spans."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, tuple_, update
+
+from aistrale.exceptions import BudgetExceededError
+from aistrale.records import Budget, Spend
+from aistrale.spans import Span
+from aistrale.store.database import Database
+from aistrale.store.events import Transaction
+from aistrale.store.schema import budget_spend, budgets, span_tags, spans
+
+_SCOPE_COLUMNS = {"session": spans.c.session_id, "user": spans.c.user_id, "tag": span_tags.c.tag}
+
+
+class BudgetStore:
+    """Every method raises StoreError if the database cannot do it, and then has changed nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def set(self, budget: Budget) -> None:
+        """Set a budget, in place of an earlier one of its name. What its period has seen already counts."""
+        with self._database.write() as connection:
+            _delete(connection, budget.name)
+            connection.execute(
+                insert(budgets).values(
+                    name=budget.name,
+                    amount=budget.limit,
+                    period=budget.period,
+                    scope=budget.scope,
+                    scope_value=budget.scope_value,
+                    thresholds=json.dumps([str(part) for part in budget.thresholds]),
+                    hard=budget.hard,
+                    created=time.time_ns(),
+                )
+            )
+            for spend in _spent_so_far(connection, budget):
+                connection.execute(insert(budget_spend).values(_spend_row(spend)))
+
+    def remove(self, name: str) -> bool:
+        """Forget a budget; whether there was one."""
+        with self._database.write() as connection:
+            return _delete(connection, name)
+
+    def all(self) -> list[Budget]:
+        """All of them, by name."""
+        with self._database.read() as connection:
+            return _read(connection)
+
+    def spent(self, name: str) -> list[Spend]:
+        """What was spent of a budget, the newest period first."""
+        with self._database.read() as connection:
+            known = {budget.name: budget for budget in _read(connection)}
+            table = budget_spend.c
+            query = select(budget_spend).where(table.budget == name).order_by(table.period.desc(), table.scope_value)
+            return [Spend(known[name], row.period, row.scope_value, row.spent) for row in connection.execute(query)]
+
+    def charge(self, transaction: Transaction, added: Sequence[Span]) -> None:
+        """Count what spans cost, in the transaction that writes them, and tell of thresholds that are passed."""
+        connection = transaction.connection
+        for budget in _read(connection):
+            amounts: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+            for span in added:
+                if span.cost:
+                    for value in _scope_values(budget, span.session_id, span.user_id, span.tags):
+                        amounts[budget.period_of(span.start), value] += span.cost
+            for (period, value), amount in amounts.items():
+                before = _raise_spend(connection, budget, period, value, amount)
+                for part in sorted(budget.thresholds):
+                    if before < part * budget.limit <= before + amount:
+                        spend = Spend(budget, period, value, before + amount)
+                        transaction.emit("cost.threshold_exceeded", _told(spend, part))
+
+    def check(self, session: str | None, user: str | None, tags: Iterable[str]) -> None:
+        """Raise BudgetExceededError if a hard budget that counts such a call is used up."""
+        now, tags = time.time_ns(), tuple(tags)
+        with self._database.read() as connection:
+            for budget in _read(connection):
+                if not budget.hard:
+                    continue
+                period = budget.period_of(now)
+                for value in _scope_values(budget, session, user, tags):
+                    spend = Spend(budget, period, value, _spent(connection, budget, period, value))
+                    if spend.is_exhausted:
+                        raise BudgetExceededError(_refusal(spend))
+
+
+def _scope_values(budget: Budget, session: str | None, user: str | None, tags: Iterable[str]) -> Iterator[str]:
+    """The sessions, users or tags of a call that a budget counts; an empty text for one that counts all."""
+    if budget.scope == "all":
+        yield ""
+        return
+    present = {"session": (session,), "user": (user,), "tag": tuple(tags)}[budget.scope]
+    for value in present:
+        if value and budget.scope_value in (None, value):
+            yield value
+
+
+def _read(connection: Connection) -> list[Budget]:
+    return [_budget(row) for row in connection.execute(select(budgets).order_by(budgets.c.name))]
+
+
+def _budget(row: Row[Any]) -> Budget:
+    thresholds = tuple(Decimal(part) for part in json.loads(row.thresholds))
+    return Budget(row.name, row.amount, row.period, row.scope, row.scope_value, thresholds, row.hard)
+
+
+def _spend_row(spend: Spend) -> dict[str, Any]:
+    return {
+        "budget": spend.budget.name,
+        "period": spend.period,
+        "scope_value": spend.scope_value,
+        "spent": spend.spent,
+    }
+
+
+def _spend_key(budget: Budget, period: str, value: str) -> ColumnElement[bool]:
+    table = budget_spend.c
+    return tuple_(table.budget, table.period, table.scope_value) == tuple_(budget.name, period, value)
+
+
+def _spent(connection: Connection, budget: Budget, period: str, value: str) -> Decimal:
+    query = select(budget_spend.c.spent).where(_spend_key(budget, period, value))
+    return connection.execute(query).scalar() or Decimal(0)
+
+
+def _raise_spend(connection: Connection, budget: Budget, period: str, value: str, amount: Decimal) -> Decimal:
+    """Add to what was spent; the result is what it was before."""
+    before = _spent(connection, budget, period, value)
+    spend = Spend(budget, period, value, before + amount)
+    where = _spend_key(budget, period, value)
+    if not connection.execute(update(budget_spend).where(where).values(spent=spend.spent)).rowcount:
+        connection.execute(insert(budget_spend).values(_spend_row(spend)))
+    return before
+
+
+def _spent_so_far(connection: Connection, budget: Budget) -> Iterator[Spend]:
+    now = time.time_ns()
+    column = _SCOPE_COLUMNS.get(budget.scope)
+    query = select(func.sum(spans.c.cost)).where(spans.c.start_time >= budget.begin(now), spans.c.cost.is_not(None))
+    if budget.scope == "tag":
+        tagged = and_(span_tags.c.trace_id == spans.c.trace_id, span_tags.c.span_id == spans.c.span_id)
+        query = query.join(span_tags, tagged)
+    if column is not None:
+        query = query.add_columns(column).where(column.is_not(None)).group_by(column)
+        if budget.scope_value is not None:
+            query = query.where(column == budget.scope_value)
+    for amount, *value in connection.execute(query):
+        if amount:
+            yield Spend(budget, budget.period_of(now), value[0] if value else "", amount)
+
+
+def _told(spend: Spend, part: Decimal) -> dict[str, Any]:
+    budget = spend.budget
+    return {
+        "budget": budget.name,
+        "period": spend.period,
+        "scope": budget.scope,
+        "scope_value": spend.scope_value or None,
+        "threshold": str(part),
+        "limit": str(budget.limit),
+        "spent": str(spend.spent),
+        "hard": budget.hard,
+    }
+
+
+def _refusal(spend: Spend) -> str:
+    budget = spend.budget
+    whose = f" of {budget.scope} {spend.scope_value!r}" if spend.scope_value else ""
+    when = f" for {spend.period}" if spend.period else ""
+    return (
+        f"The budget {budget.name!r}{whose} is used up{when}: ${spend.spent} of ${budget.limit} are spent, so the call "
+        "was not sent. Raise its limit (aistrale.budgets.set), or wait for the next period."
+    )
+
+
+def _delete(connection: Connection, name: str) -> bool:
+    connection.execute(delete(budget_spend).where(budget_spend.c.budget == name))
+    return bool(connection.execute(delete(budgets).where(budgets.c.name == name)).rowcount)

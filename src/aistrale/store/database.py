@@ -1,0 +1,190 @@
+"""One database, SQLite or PostgreSQL: opened at first use, migrated, and every failure told as a StoreError."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from aistrale.exceptions import StoreError
+from aistrale.store.location import make_private, shown, sqlite_path
+from aistrale.store.migrations import MIGRATIONS, Migration, migrate, version_of
+
+BUSY_SECONDS = 10.0
+"""How long a writer waits for another process's transaction to end."""
+
+CONNECT_SECONDS = 5
+
+_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "cache_size=-32000", "wal_autocheckpoint=4000")
+"""Readers and the one writer do not wait for each other; cache and log are large enough for batches."""
+
+_WRITES = "aistrale_writes"
+_WRITERS_LOCK = 0x616973747261
+"""The PostgreSQL advisory lock writers hold: one at a time, as on SQLite."""
+
+
+class Database:
+    """Connections to one database.
+
+    Nothing is touched until the first `read` or `write`, which also brings an older database up to date.
+    Safe to share between threads; a child after a fork opens connections of its own.
+    """
+
+    def __init__(self, url: str, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
+        self.url = url
+        self.name = shown(url)
+        self._path = sqlite_path(url)
+        self._migrations = migrations
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+        self._pid = os.getpid()
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self._path is not None
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that reads one state of the database. Raises StoreError."""
+        with self._typed_errors(), self._opened().connect() as connection:
+            if not self.is_sqlite:
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes, one at a time: committed if the block ends well. Raises StoreError."""
+        with self._typed_errors(), self._opened().connect() as connection, self._writing(connection):
+            yield connection
+
+    @contextmanager
+    def _writing(self, connection: Connection) -> Iterator[None]:
+        connection.execution_options(**{_WRITES: True})
+        with connection.begin():
+            if not self.is_sqlite:
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_WRITERS_LOCK})"))
+            yield
+
+    def close(self) -> None:
+        """Close the connections. The next use opens others."""
+        with self._lock:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.dispose(close=self._pid == os.getpid())
+
+    def _opened(self) -> Engine:
+        if self._engine is None or self._pid != os.getpid():
+            with self._lock if self._pid == os.getpid() else threading.Lock():
+                self._open()
+        assert self._engine is not None
+        return self._engine
+
+    def _open(self) -> None:
+        if self._pid != os.getpid():  # the parent's connections are not ours to close, nor is its lock to wait for
+            self._pid, self._lock, self._engine = os.getpid(), threading.Lock(), None
+        if self._engine is not None:
+            return
+        engine = _sqlite(self._path) if self._path is not None else _postgres(self.url)
+        try:
+            with engine.connect() as connection:
+                if version_of(connection) != self._migrations[-1].version:
+                    connection.rollback()
+                    with self._writing(connection):
+                        migrate(connection, self._migrations, self.name)
+        except BaseException:
+            engine.dispose()
+            raise
+        self._engine = engine
+
+    @contextmanager
+    def _typed_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (SQLAlchemyError, OSError) as error:
+            origin = _origin(error)
+            raise StoreError(f"{self.name}: {_said(origin)}. {_advice(origin, self.is_sqlite)}") from origin
+
+
+def insert_many(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows, each all of a table's columns in order and as the driver takes them.
+
+    Past SQLAlchemy's own insert, which takes three times as long: this is what the writer of spans does all day.
+    """
+    if rows:
+        mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+        marks = ", ".join([mark] * len(table.columns))
+        connection.exec_driver_sql(f"INSERT INTO {table.name} VALUES ({marks})", list(rows))
+
+
+def _sqlite(path: Path) -> Engine:
+    if path.is_dir():
+        raise IsADirectoryError(None, "it is a folder, not a database file", str(path))
+    make_private(path.parent)
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))  # its WAL and index files take its mode
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver's guess
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITES)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _postgres(url: str) -> Engine:
+    try:
+        return create_engine(
+            url,
+            connect_args={"connect_timeout": CONNECT_SECONDS},
+            pool_pre_ping=True,
+            hide_parameters=True,
+        )
+    except ImportError as error:
+        raise StoreError('PostgreSQL needs its driver: pip install "aistrale[server]"') from error
+
+
+def _origin(error: Exception) -> BaseException:
+    """The driver's own error: SQLAlchemy's repeats the statement."""
+    return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
+
+
+_ADVICE = (
+    ("folder", "Name a file in AISTRALE_DATABASE_URL, or move the folder away"),
+    ("locked", "Another process holds it for long: look for one that is stuck, or try again"),
+    ("readonly", "Give this user the right to write the file and its folder, or set AISTRALE_HOME elsewhere"),
+    ("full", "Make room on the disk; what was not written yet is kept as long as there is room for it"),
+    ("malformed", "The file is damaged: keep a copy, then restore a backup or move it away"),
+    ("not a database", "The file is no SQLite database: move it away, or set AISTRALE_HOME or AISTRALE_DATABASE_URL"),
+    ("unable to open", "Look whether its folder exists and may be written, or set AISTRALE_HOME elsewhere"),
+    ("denied", "Give this user the right to write there, or set AISTRALE_HOME elsewhere"),
+)
+
+
+def _advice(error: BaseException, is_sqlite: bool) -> str:
+    said = str(error).lower()
+    advice = next((advice for word, advice in _ADVICE if word in said), None) if is_sqlite else None
+    if advice is None:
+        advice = "Look whether the database server is up and AISTRALE_DATABASE_URL names it rightly"
+        if is_sqlite:
+            advice = "Look at the file AISTRALE_HOME or AISTRALE_DATABASE_URL leads to"
+    return f"{advice}."

@@ -1,0 +1,80 @@
+"""What of the books concerns a call before it is sent, told cheaply.
+
+An SQLite file is looked into without loading a database library, at most once a second. A shared
+database has to be asked.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from aistrale.store.location import sqlite_path
+
+SECONDS = 1.0
+"""How old a glance may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """Whether there are keys to be used, budgets that may refuse a call, and prices of the user's own."""
+
+    tokens: bool = False
+    hard_budgets: bool = False
+    prices: bool = False
+
+
+NOTHING, EVERYTHING = Glance(), Glance(True, True, True)
+
+
+class Watch:
+    """Looks at one database now and then."""
+
+    def __init__(self, url: str) -> None:
+        self._path = sqlite_path(url)
+        self._seen, self._at = NOTHING, -SECONDS
+
+    def now(self) -> Glance:
+        """What there is, as of the last second; of a shared database nothing is known, so all is possible."""
+        if self._path is None:
+            return EVERYTHING
+        if time.monotonic() - self._at >= SECONDS:
+            self._seen, self._at = glance(self._path), time.monotonic()
+        return self._seen
+
+    def look_again(self) -> None:
+        """Forget what was seen: this process has changed it."""
+        self._at = -SECONDS
+
+
+@cache
+def watch(url: str) -> Watch:
+    """The process's watch over one database."""
+    return Watch(url)
+
+
+def glance(path: Path) -> Glance:
+    """Look into a database file; one that is missing or cannot be read has nothing to say."""
+    if not path.is_file():
+        return NOTHING
+    import sqlite3
+
+    try:
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=1.0)
+        try:
+            return Glance(
+                _any(connection, "SELECT 1 FROM tokens LIMIT 1"),
+                _any(connection, "SELECT 1 FROM budgets WHERE hard LIMIT 1"),
+                _any(connection, "SELECT 1 FROM prices LIMIT 1"),
+            )
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return NOTHING
+
+
+def _any(connection: Any, query: str) -> bool:
+    return bool(connection.execute(query).fetchone())

@@ -1,0 +1,97 @@
+"""Spans on their way to a database: files that wait until somebody has it open.
+
+Opening a database takes longer than many a script lives, and a database may be away for a while. So
+spans are put into a file at little cost, and whoever next writes to or reads from the database takes
+them in. A file appears whole or not at all, and taking it in twice adds nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from aistrale.spans import Span, from_json, to_json
+from aistrale.store.location import make_private
+
+LIMIT = 256 * 1024 * 1024
+"""Bytes that may wait; beyond that, `put` refuses."""
+
+_BATCH = 2000
+
+logger = logging.getLogger("aistrale")
+
+
+class Spool:
+    """A folder of files with spans in them, one line of JSON a span."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def put(self, spans: Iterable[Span]) -> None:
+        """Keep spans. Raises OSError if there is no room or no right to."""
+        make_private(self.folder)
+        if sum(size for _, size in self._files()) > LIMIT:
+            raise OSError(f"more than {LIMIT >> 20} MiB of spans wait in {self.folder}")
+        # Sorts by time; no other process has the same number at the same moment.
+        path = self.folder / f"{time.time_ns():020d}-{os.getpid()}.jsonl"
+        draft = path.with_suffix(".part")
+        try:
+            with open(draft, "x", encoding="ascii", opener=_private) as file:
+                file.writelines(f"{to_json(span)}\n" for span in spans)
+            draft.rename(path)
+        except BaseException:
+            with suppress(OSError):
+                draft.unlink()
+            raise
+
+    def drain(self, take_in: Callable[[Sequence[Span]], object]) -> int:
+        """Hand all that waits to `take_in`, the oldest first, and forget it once that returns; the result is how many.
+
+        What cannot be read is set aside, as `.unreadable`, and logged.
+        """
+        waiting: list[Span] = []
+        read: list[Path] = []
+        number = 0
+        for path in [path for path, _ in self._files()] + [None]:
+            if path is not None:
+                waiting += self._read(path)
+                read.append(path)
+            if waiting and (path is None or len(waiting) >= _BATCH):
+                take_in(waiting)
+                number += len(waiting)
+                waiting = []
+            if not waiting:
+                for done in read:
+                    done.unlink(missing_ok=True)
+                read = []
+        return number
+
+    def _files(self) -> list[tuple[Path, int]]:
+        """The files that are whole, the oldest first, and their sizes."""
+        found = []
+        with suppress(FileNotFoundError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(".jsonl"):
+                    with suppress(FileNotFoundError):  # another process has taken it in
+                        found.append((Path(entry.path), entry.stat().st_size))
+        return sorted(found)
+
+    def _read(self, path: Path) -> list[Span]:
+        try:
+            lines = path.read_text(encoding="ascii").splitlines()
+            return [from_json(line) for line in lines]
+        except FileNotFoundError:
+            return []
+        except (ValueError, TypeError) as error:
+            aside = path.with_suffix(".unreadable")
+            path.rename(aside)
+            logger.warning("spans in %s cannot be read (%s): the file is kept", aside, type(error).__name__)
+            return []
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

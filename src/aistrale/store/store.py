@@ -1,0 +1,116 @@
+"""Everything one database holds, by subject."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, or_, update
+
+from aistrale.prices import PriceBook, load_table
+from aistrale.spans import Span
+from aistrale.store.budgets import BudgetStore
+from aistrale.store.completions import CompletionStore
+from aistrale.store.database import Database
+from aistrale.store.events import EventLog, Transaction
+from aistrale.store.location import database_url
+from aistrale.store.prices import PriceStore
+from aistrale.store.prompts import PromptStore
+from aistrale.store.schema import tokens
+from aistrale.store.spans import SpanStore
+from aistrale.store.tokens import TokenStore
+
+
+class Store:
+    """The books in one database.
+
+    Every method of its parts raises StoreError if the database cannot do what is asked, and then has
+    changed nothing. Parts may be used from any thread, and from a child after a fork.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.database = Database(url)
+        self.events = EventLog(self.database)
+        self.spans = SpanStore(self.database)
+        self.prices = PriceStore(self.database)
+        self.budgets = BudgetStore(self.database)
+        self.prompts = PromptStore(self.events, self.database)
+        self.tokens = TokenStore(self.events, self.database)
+        self.completions = CompletionStore(self.database)
+
+    def record(self, batch: Iterable[Span]) -> None:
+        """Price spans and write them with their events and what they take from budgets. Twice is as once."""
+        spans = list(batch)
+        if any(span.is_inference for span in spans):
+            load_table()  # takes half a second the first time: not while others wait for their turn to write
+        with self.events.transaction() as transaction:
+            book = PriceBook(self.prices.read(transaction.connection))
+            for span in spans:
+                if (cost := book.cost(span)) is not None:
+                    span.cost, span.cost_source, span.price_version = cost.amount, cost.source, cost.version
+            added = self.spans.add(transaction.connection, spans)
+            for span in added:
+                _tell(transaction, span)
+            self.budgets.charge(transaction, added)
+            _note_use_of_keys(transaction.connection, added)
+
+    def close(self) -> None:
+        """Close its connections. The next use opens others."""
+        self.database.close()
+
+
+def _tell(transaction: Transaction, span: Span) -> None:
+    """The events that a span is, and that happened in it."""
+    if span.is_inference:
+        failed = span.status == "error"
+        transaction.emit("inference.failed" if failed else "inference.completed", _told(span))
+    for event in span.events:
+        if event.name == "aistrale.provider_failed":
+            transaction.emit("provider.failed", {**event.attributes, "trace_id": span.trace_id})
+
+
+def _note_use_of_keys(connection: Connection, added: Iterable[Span]) -> None:
+    used: dict[str, int] = {}
+    for span in added:
+        if provider := span.attributes.get("aistrale.stored_key"):
+            used[provider] = max(span.end, used.get(provider, 0))
+    for provider, at in used.items():
+        is_earlier = or_(tokens.c.last_used.is_(None), tokens.c.last_used < at)
+        whose = (tokens.c.provider == provider, tokens.c.is_default)
+        connection.execute(update(tokens).where(*whose, is_earlier).values(last_used=at))
+
+
+def _told(span: Span) -> dict[str, Any]:
+    usage = span.usage
+    return {
+        "trace_id": span.trace_id,
+        "span_id": span.span_id,
+        "operation": span.operation,
+        "provider": span.provider,
+        "model": span.model,
+        "surface": span.surface,
+        "session_id": span.session_id,
+        "user_id": span.user_id,
+        "tags": list(span.tags),
+        "input_tokens": usage and usage.input_tokens,
+        "output_tokens": usage and usage.output_tokens,
+        "cost": None if span.cost is None else str(span.cost),
+        "latency": span.latency,
+        "cached": span.cached,
+        "error_type": span.error_type,
+    }
+
+
+_stores: dict[str, Store] = {}
+_lock = threading.Lock()
+
+
+def open_store(url: str | None = None) -> Store:
+    """The books at `url`, by default where the environment says; the same object for the same place."""
+    url = url or database_url()
+    with _lock:
+        store = _stores.get(url)
+        if store is None:
+            store = _stores[url] = Store(url)
+    return store

@@ -1,0 +1,145 @@
+"""Spans into the books of this machine, or of a shared database."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aistrale.exceptions import StoreError
+from aistrale.spans import Span
+from aistrale.store.location import spool_folder, sqlite_path
+from aistrale.store.spool import Spool
+from aistrale.tracing.recorder import WARNING_SECONDS, Recorder
+
+if TYPE_CHECKING:
+    from aistrale.store.store import Store
+
+OPENING_SECONDS = 1.0
+"""A process younger than this (from its first span on) only spools: opening a database would take longer."""
+
+_PURGE_SECONDS = 3600.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+
+logger = logging.getLogger("aistrale")
+
+
+class BooksSink:
+    """Writes spans to a database once a process lives long enough, and to the spool before that and in need.
+
+    retention: days that spans and events are kept; None: for ever.
+    """
+
+    def __init__(self, url: str, retention: float | None) -> None:
+        self.url = url
+        self._retention, self._purge_at = retention, 0.0
+        self.last_error: StoreError | None = None
+        self._spool = Spool(spool_folder(url))
+        self._first: float | None = None
+        self._again_at = 0.0
+        self._pause = _FIRST_PAUSE
+        self._warned_at = -WARNING_SECONDS
+        self._store: Store | None = None
+
+    def deliver(self, spans: list[Span], *, at_exit: bool) -> None:
+        now = time.monotonic()
+        self._first = self._first or now
+        opens = self._store is not None or now - self._first >= OPENING_SECONDS
+        if at_exit and sqlite_path(self.url) is None:
+            opens = True  # the spool may go with the machine it is on, the shared database stays
+        if not opens or now < self._again_at:
+            self._spool.put(spans)
+            return
+        try:
+            self._write(spans)
+        except StoreError as error:
+            self._spool.put(spans)
+            self._wait(error)
+
+    def give_up(self, spans: list[Span]) -> int:
+        try:
+            self._spool.put(spans)
+        except OSError:
+            return len(spans)
+        return 0
+
+    def take_in(self, spans: list[Span] | None = None) -> None:
+        """Write spans, and before them what is in the spool. Raises StoreError."""
+        self._write(spans or [])
+
+    def _write(self, spans: list[Span]) -> None:
+        from aistrale.store.store import open_store
+
+        store = open_store(self.url)
+        self._spool.drain(store.record)
+        if spans:
+            store.record(spans)
+        self._store, self._pause, self._again_at, self.last_error = store, _FIRST_PAUSE, 0.0, None
+        self._keep_for(store)
+
+    def _keep_for(self, store: Store) -> None:
+        """Now and then, forget what is older than the configuration wants kept."""
+        if self._retention is None or time.monotonic() < self._purge_at:
+            return
+        self._purge_at = time.monotonic() + _PURGE_SECONDS
+        before = time.time_ns() - round(self._retention * 86_400 * 1e9)
+        store.spans.purge(before)
+        store.events.purge(before)
+
+    def _wait(self, error: StoreError) -> None:
+        """Leave the database alone for a while; spans go to the spool meanwhile."""
+        now = time.monotonic()
+        self.last_error = error
+        self._again_at = now + self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        if now - self._warned_at >= WARNING_SECONDS:
+            self._warned_at = now
+            logger.warning("spans wait in %s: %s", self._spool.folder, error)
+
+
+_recorders: dict[str, Recorder] = {}
+_lock = threading.Lock()
+
+
+def books_recorder(url: str, retention: float | None = None) -> Recorder:
+    """The recorder of this process for one database. The first to ask says for how many days spans are kept."""
+    with _lock:
+        recorder = _recorders.get(url)
+        if recorder is None:
+            recorder = _recorders[url] = Recorder(BooksSink(url, retention))
+    return recorder
+
+
+@dataclass(frozen=True, slots=True)
+class BooksStatus:
+    """How a process keeps its books.
+
+    waiting: spans that wait to be written. written: spans that were, into the database or into files it
+    is filled from. dropped: spans that are lost, because too many waited. last_error: why spans are kept in
+    files at present instead of the database.
+    """
+
+    waiting: int
+    written: int
+    dropped: int
+    last_error: str | None
+
+
+def books_status(url: str) -> BooksStatus:
+    """How this process keeps the books in one database."""
+    recorder = books_recorder(url)
+    error: BaseException | None = recorder.last_error
+    if isinstance(recorder.sink, BooksSink):
+        error = recorder.sink.last_error or error
+    return BooksStatus(recorder.waiting, recorder.delivered, recorder.dropped, None if error is None else str(error))
+
+
+def bring_up_to_date(url: str) -> None:
+    """Write what this process has recorded, and what others have spooled. Raises StoreError."""
+    recorder = books_recorder(url)
+    sink = recorder.sink
+    assert isinstance(sink, BooksSink)
+    with recorder.holding() as waiting:
+        sink.take_in(waiting)

@@ -1,0 +1,110 @@
+"""One OpenTelemetry span for every call, and its metrics.
+
+No global provider is set: an application's own is used, or the one a client was given; our recorders
+keep and send the span whether there is one or not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from opentelemetry import metrics, trace
+
+from aistrale.contract import Call, CallbackHandler
+from aistrale.models import Attempt, Completion, CompletionRequest, Embedding
+from aistrale.tracing.attributes import (
+    Attributes,
+    attempt_attributes,
+    error_type,
+    is_cancelled,
+    result_attributes,
+    start_attributes,
+    where,
+)
+from aistrale.tracing.content import input_content, output_content
+from aistrale.tracing.metrics import Metrics
+from aistrale.tracing.recorder import Recorder
+from aistrale.tracing.tracer import OpenSpan, Tracer
+
+CAPTURE_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+
+
+class TelemetryHandler(CallbackHandler):
+    """Records each call as an inference span, with its attempts as events, and sends the trace context on.
+
+    The context goes as W3C `traceparent` and `tracestate` headers, never as baggage: that is the caller's own.
+
+    tracer_provider, meter_provider: where to, instead of the application's global ones. recorders: where to
+    besides. capture_content: whether spans hold what was said and answered; None leaves that to
+    CAPTURE_VARIABLE, whose default is no.
+    """
+
+    def __init__(
+        self,
+        tracer_provider: trace.TracerProvider | None = None,
+        meter_provider: metrics.MeterProvider | None = None,
+        capture_content: bool | None = None,
+        recorders: Iterable[Recorder] = (),
+    ) -> None:
+        self._tracer = Tracer(tracer_provider, recorders)
+        self._metrics = Metrics(meter_provider)
+        if capture_content is None:
+            capture_content = os.environ.get(CAPTURE_VARIABLE, "").upper() in (
+                "SPAN_ONLY",
+                "SPAN_AND_EVENT",
+                "TRUE",
+            )
+        self._capture = capture_content
+
+    def on_start(self, call: Call) -> None:
+        span = self._tracer.start(f"{call.operation} {call.model}", "client", start_attributes(call))
+        call.state[self] = (span, where(call))
+        context = span.context
+        call.trace_id = span.trace_id
+        parent = f"00-{call.trace_id}-{context.span_id:016x}-{context.trace_flags:02x}"
+        call.headers.setdefault("traceparent", parent)
+        if context.trace_state:
+            call.headers["tracestate"] = context.trace_state.to_header()
+        if self._capture and span.is_recording and isinstance(call.request, CompletionRequest):
+            span.set(dict(input_content(call.request)))
+
+    def on_attempt(self, call: Call, attempt: Attempt) -> None:
+        if attempt.error is None and len(call.attempts) == 1:
+            return  # the usual case: one attempt, which is the call, and the span says all of it
+        span, _ = self._of(call)
+        if span.is_recording:
+            span.event("aistrale.attempt", attempt_attributes(attempt, len(call.attempts)))
+            if attempt.opened_circuit:
+                span.event("aistrale.provider_failed", attempt_attributes(attempt, len(call.attempts)))
+
+    def on_end(self, call: Call, result: Completion | Embedding) -> None:
+        span, start = self._of(call)
+        if span.is_recording:
+            span.set(self._outcome(call, result, start))
+            span.end(cost=result.reported_cost)
+        self._metrics.record(call, result.latency, result.usage, result)
+
+    def on_error(self, call: Call, error: BaseException) -> None:
+        span, start = self._of(call)
+        kind = None if is_cancelled(error) else error_type(error)
+        if span.is_recording:
+            span.set(self._outcome(call, call.partial, start))
+            if kind is None:
+                span.set({"aistrale.cancelled": True})
+            # A provider's message may quote the prompt.
+            cost = call.partial.reported_cost if call.partial is not None else None
+            span.end(kind, str(error) if self._capture else None, cost)
+        self._metrics.record_failure(call, kind)
+
+    def _of(self, call: Call) -> tuple[OpenSpan, Attributes]:
+        state: tuple[OpenSpan, Attributes] = call.state[self]
+        return state
+
+    def _outcome(self, call: Call, result: Completion | Embedding | None, start: Attributes) -> Attributes:
+        attributes = {} if result is None else result_attributes(result)
+        if where(call) is not start:  # a fallback led it elsewhere
+            attributes.update(where(call))
+        if self._capture and isinstance(result, Completion):
+            attributes["gen_ai.output.messages"] = output_content(result)
+        return attributes

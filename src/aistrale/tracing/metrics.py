@@ -1,0 +1,59 @@
+"""The client metrics of the semantic conventions."""
+
+from __future__ import annotations
+
+import time
+
+from opentelemetry import metrics
+
+from aistrale.contract import Call
+from aistrale.models import Completion, Embedding, Usage
+from aistrale.tracing.attributes import SCHEMA_URL, Attributes, provider_name
+from aistrale.version import __version__
+
+_SECONDS = [0.01 * 2**power for power in range(14)]
+_TOKENS = [4**power for power in range(14)]
+
+
+class Metrics:
+    """The client metrics of the conventions; instruments of an application without a meter provider do nothing."""
+
+    def __init__(self, provider: metrics.MeterProvider | None) -> None:
+        meter = metrics.get_meter("aistrale", __version__, provider, SCHEMA_URL)
+        self._duration = meter.create_histogram(
+            "gen_ai.client.operation.duration",
+            "s",
+            "How long a call took",
+            explicit_bucket_boundaries_advisory=_SECONDS,
+        )
+        self._first = meter.create_histogram(
+            "gen_ai.client.operation.time_to_first_chunk",
+            "s",
+            "How long a stream took to its first chunk",
+            explicit_bucket_boundaries_advisory=_SECONDS,
+        )
+        self._tokens = meter.create_histogram(
+            "gen_ai.client.token.usage", "{token}", "Tokens used", explicit_bucket_boundaries_advisory=_TOKENS
+        )
+
+    def record(self, call: Call, seconds: float, usage: Usage | None, result: Completion | Embedding) -> None:
+        labels = _labels(call)
+        self._duration.record(seconds, labels)
+        completion = result if isinstance(result, Completion) else None
+        if completion is not None and completion.time_to_first_token is not None:
+            self._first.record(completion.time_to_first_token, labels)
+        if usage is not None and not (completion is not None and completion.cached):
+            self._tokens.record(usage.input_tokens, {**labels, "gen_ai.token.type": "input"})
+            self._tokens.record(usage.output_tokens, {**labels, "gen_ai.token.type": "output"})
+
+    def record_failure(self, call: Call, kind: str | None) -> None:
+        labels = _labels(call) if kind is None else {**_labels(call), "error.type": kind}
+        self._duration.record(time.perf_counter() - call.started, labels)
+
+
+def _labels(call: Call) -> Attributes:
+    return {
+        "gen_ai.operation.name": call.operation,
+        "gen_ai.provider.name": provider_name(call.provider),
+        "gen_ai.request.model": call.model,
+    }

@@ -1,0 +1,185 @@
+"""Spans to an OpenTelemetry collector, or to an Aistrale server: OTLP over HTTP.
+
+Source: the OTLP 1.x specification, and the OpenTelemetry environment variables for exporters.
+"""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import os
+import threading
+import time
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from aistrale.exceptions import AistraleError, ConfigurationError, NetworkError, ServerError
+from aistrale.http import HTTPRequest, Timeout, check_header
+from aistrale.prices import PriceBook, load_table
+from aistrale.spans import Span
+from aistrale.tracing.recorder import Recorder
+from aistrale.version import __version__
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+    from aistrale.transport.sync_http import HTTPXTransport
+
+_RETRYABLE = frozenset((429, 502, 503, 504))
+_LONGEST_PAUSE = 30.0
+EXIT_TIMEOUT = Timeout(connect=0.5, read=1.0, total=1.0)
+
+logger = logging.getLogger("aistrale")
+
+
+class OTLPSink:
+    """Posts spans to one address. What it cannot deliver waits, while there is room, for a later try."""
+
+    def __init__(self, url: str, headers: tuple[tuple[str, str], ...], timeout: float, compress: bool) -> None:
+        self._url, self._headers = url, dict(headers)
+        self._timeout = Timeout(connect=min(timeout, 10.0), read=timeout, total=timeout)
+        self._compress = compress
+        self._transport: HTTPXTransport | None = None
+        self._again_at, self._pause = 0.0, 1.0
+        self._book = PriceBook()
+
+    def deliver(self, spans: list[Span], *, at_exit: bool) -> None:
+        if time.monotonic() < self._again_at:
+            raise NetworkError(f"{self._url} did not take spans just now and is left alone for a while")
+        try:
+            self._post(self._encoded(spans), EXIT_TIMEOUT if at_exit else self._timeout)
+        except AistraleError:
+            self._again_at = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            raise
+        self._again_at, self._pause = 0.0, 1.0
+
+    def give_up(self, spans: list[Span]) -> int:
+        return len(spans)
+
+    def _post(self, body: bytes, timeout: Timeout) -> None:
+        if self._transport is None:
+            from aistrale.transport.sync_http import HTTPXTransport
+
+            self._transport = HTTPXTransport()
+        headers = {"Content-Type": "application/x-protobuf", **self._headers}
+        if self._compress:
+            body, headers["Content-Encoding"] = gzip.compress(body), "gzip"
+        response = self._transport.send(HTTPRequest("POST", self._url, headers, body), timeout)
+        answer = response.read(65_536)
+        if response.status in _RETRYABLE:
+            raise ServerError(f"{self._url} answered {response.status}", status=response.status)
+        if not 200 <= response.status < 300:
+            # The specification forbids another try: the same spans would be refused again.
+            logger.warning("%s refused spans with %d: %r", self._url, response.status, answer[:200])
+
+    def _encoded(self, spans: list[Span]) -> bytes:
+        from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+
+        load_table()
+        encoded: bytes = encode_spans([self._readable(span) for span in spans]).SerializeToString()
+        return encoded
+
+    def _readable(self, span: Span) -> ReadableSpan:
+        from opentelemetry.sdk.trace import Event, ReadableSpan
+        from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+        flags, trace_id = TraceFlags(TraceFlags.SAMPLED), int(span.trace_id, 16)
+        parent = None
+        if span.parent_id is not None:
+            parent = SpanContext(trace_id, int(span.parent_id, 16), False, flags)
+        attributes = dict(span.attributes)
+        cost = span.cost if span.cost is not None else getattr(self._book.cost(span), "amount", None)
+        if cost is not None:
+            attributes["gen_ai.usage.cost"] = float(cost)
+        return ReadableSpan(
+            span.name,
+            SpanContext(trace_id, int(span.span_id, 16), False, flags),
+            parent,
+            _resource(),
+            attributes,
+            [Event(event.name, dict(event.attributes), event.time) for event in span.events],
+            kind=SpanKind[span.kind.upper()],
+            status=Status(StatusCode.ERROR if span.status == "error" else StatusCode.UNSET),
+            start_time=span.start,
+            end_time=span.end,
+            instrumentation_scope=_scope(),
+        )
+
+
+@cache
+def _resource() -> Any:
+    """What the process is, as OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say."""
+    from opentelemetry.sdk.resources import Resource
+
+    return Resource.create()
+
+
+@cache
+def _scope() -> Any:
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+    from aistrale.tracing.attributes import SCHEMA_URL
+
+    return InstrumentationScope("aistrale", __version__, SCHEMA_URL)
+
+
+_recorders: dict[tuple[Any, ...], Recorder] = {}
+_lock = threading.Lock()
+
+
+def otlp_recorder(api_url: str | None, api_key: str | None) -> Recorder | None:
+    """The recorder of this process for the server at `api_url`, else for the collector the environment names.
+
+    None if there is neither. Raises ConfigurationError for variables that make no sense.
+    """
+    found = _server(api_url, api_key) if api_url else _collector()
+    if found is None:
+        return None
+    with _lock:
+        recorder = _recorders.get(found)
+        if recorder is None:
+            recorder = _recorders[found] = Recorder(OTLPSink(*found), yields=not api_url)
+    return recorder
+
+
+def _server(api_url: str, api_key: str | None) -> tuple[str, tuple[tuple[str, str], ...], float, bool]:
+    headers = (("Authorization", f"Bearer {api_key}"),) if api_key else ()
+    return f"{api_url.rstrip('/')}/v1/traces", headers, 10.0, True
+
+
+def _collector() -> tuple[str, tuple[tuple[str, str], ...], float, bool] | None:
+    url = _variable("ENDPOINT", whole=True)
+    if url is None or os.environ.get("OTEL_TRACES_EXPORTER", "").strip() == "none":
+        return None
+    protocol = _variable("PROTOCOL") or "http/protobuf"
+    if protocol != "http/protobuf":
+        logger.warning("OTEL_EXPORTER_OTLP_PROTOCOL is %s: no spans are sent, only http/protobuf is spoken", protocol)
+        return None
+    timeout = _variable("TIMEOUT") or "10"
+    try:
+        seconds = float(timeout)
+    except ValueError:
+        raise ConfigurationError(f"OTEL_EXPORTER_OTLP_TIMEOUT must be a number of seconds, not {timeout!r}") from None
+    return url, tuple(_headers(_variable("HEADERS") or "")), seconds, _variable("COMPRESSION") == "gzip"
+
+
+def _variable(name: str, *, whole: bool = False) -> str | None:
+    """A variable of the exporter: the one for traces goes before the one for all signals."""
+    own = os.environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}", "").strip()
+    common = os.environ.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
+    if whole and common:
+        common = f"{common.rstrip('/')}/v1/traces"
+    return own or common or None
+
+
+def _headers(text: str) -> list[tuple[str, str]]:
+    """`name=value` pairs, percent-encoded, between commas."""
+    pairs = []
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        name, _, value = entry.partition("=")
+        pair = name.strip(), unquote(value.strip())
+        check_header(*pair)
+        pairs.append(pair)
+    return pairs

@@ -1,0 +1,205 @@
+"""Takes finished spans off their callers' hands: a bounded queue, and one thread that delivers in batches."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Protocol
+
+from aistrale.spans import Span
+
+QUEUE_LIMIT = 20_000
+"""Spans that wait in memory at most. Those beyond it are dropped, and counted."""
+
+BATCH = 1024
+LINGER_SECONDS = 0.1
+"""How long a span waits for company."""
+
+IDLE_SECONDS = 5.0
+"""How long the thread stays without work."""
+
+EXIT_SECONDS = 1.5
+"""How long the end of a process may wait for what is still on its way."""
+
+WARNING_SECONDS = 60.0
+
+logger = logging.getLogger("aistrale")
+
+
+class Sink(Protocol):
+    """Where spans go."""
+
+    def deliver(self, spans: list[Span], *, at_exit: bool) -> None:
+        """Deliver them; raise what keeps them here, to be tried again."""
+
+    def give_up(self, spans: list[Span]) -> int:
+        """The process ends and they could not be delivered in time; the result is how many are lost."""
+
+
+class Recorder:
+    """Delivers spans to a sink in the background.
+
+    `record` costs its caller a few microseconds and never fails. What cannot be delivered waits, is told of
+    once a minute, and beyond QUEUE_LIMIT is dropped and counted in `dropped`. A child after a fork delivers
+    its own spans, and leaves its parent's to it. One that `yields` wants no spans that an application's own
+    provider records, which sends them itself.
+    """
+
+    def __init__(self, sink: Sink, *, yields: bool = False) -> None:
+        self.sink = sink
+        self.yields = yields
+        self.delivered = self.dropped = 0
+        self.last_error: BaseException | None = None
+        self._warned_at = -WARNING_SECONDS
+        self._reset()
+        _recorders.append(self)
+
+    def _reset(self) -> None:
+        self._queue: deque[Span] = deque()
+        self._lock = threading.Lock()
+        self._delivering = threading.Lock()
+        self._holder: int | None = None
+        self._pending, self._hurry = threading.Event(), threading.Event()
+        self._ending = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many spans are in the queue."""
+        return len(self._queue)
+
+    def record(self, span: Span) -> None:
+        """Have a finished span delivered soon."""
+        if len(self._queue) >= QUEUE_LIMIT:
+            self.dropped += 1
+            return
+        self._queue.append(span)
+        if self._thread is None:
+            self._start()
+        if not self._pending.is_set():
+            self._pending.set()
+
+    @contextmanager
+    def holding(self) -> Iterator[list[Span]]:
+        """What waits, for the block to deliver itself; it goes on waiting if the block fails.
+
+        Nothing, if this thread is delivering it just now: whoever hears of what is written may look into the books.
+        """
+        if self._holder == threading.get_ident():
+            yield []
+            return
+        with self._delivering_here():
+            batch = list(self._queue)
+            yield batch
+            self._forget(batch)
+
+    @contextmanager
+    def _delivering_here(self) -> Iterator[None]:
+        with self._delivering:
+            self._holder = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._holder = None
+
+    def end(self) -> None:
+        """Deliver what waits within EXIT_SECONDS; the process ends."""
+        thread, self._ending = self._thread, True
+        if thread is None:
+            return
+        self._hurry.set()
+        self._pending.set()
+        thread.join(EXIT_SECONDS)
+        if self._queue:
+            rest = list(self._queue)
+            self._queue.clear()
+            if lost := self.sink.give_up(rest):
+                self.dropped += lost
+                logger.warning("%d spans could not be delivered before the process ended", lost)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._ending:
+                _end_with_process()
+                self._thread = threading.Thread(target=self._work, name="aistrale-recorder", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        while self._pending.wait(IDLE_SECONDS) or not self._rest():
+            self._hurry.wait(LINGER_SECONDS)
+            self._pending.clear()
+            try:
+                with self._delivering_here():
+                    self._deliver_all()
+            except Exception as error:  # noqa: BLE001 - a watcher's fault is never the call's
+                self._warn(error)
+                self._hurry.wait(1.0)
+                self._pending.set()
+            if self._ending:
+                return
+
+    def _rest(self) -> bool:
+        """End the thread if there is nothing to do; the next span starts another."""
+        with self._lock:
+            if not self._queue:
+                self._thread = None
+        return self._thread is None
+
+    def _deliver_all(self) -> None:
+        while batch := list(islice(self._queue, BATCH)):
+            self.sink.deliver(batch, at_exit=self._ending)
+            self._forget(batch)
+
+    def _forget(self, batch: list[Span]) -> None:
+        self.delivered += len(batch)
+        for _ in batch:
+            self._queue.popleft()
+
+    def _warn(self, error: Exception) -> None:
+        self.last_error = error
+        now = time.monotonic()
+        if now - self._warned_at >= WARNING_SECONDS:
+            self._warned_at = now
+            logger.warning("spans cannot be delivered: %s (%d wait, %d dropped)", error, self.waiting, self.dropped)
+
+
+_recorders: list[Recorder] = []
+_ends_with: int | None = None
+
+
+def _end_with_process() -> None:
+    """See to it that the end of this process ends the recorders."""
+    global _ends_with
+    if _ends_with == os.getpid():
+        return
+    is_first, _ends_with = _ends_with is None, os.getpid()
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        # Its children leave without atexit, but not without their finalizers.
+        from multiprocessing.util import Finalize
+
+        Finalize(None, _end_all, exitpriority=0)
+    elif is_first:
+        atexit.register(_end_all)
+
+
+def _end_all() -> None:
+    for recorder in _recorders:
+        recorder.end()
+
+
+def _after_fork() -> None:
+    for recorder in _recorders:
+        recorder._reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

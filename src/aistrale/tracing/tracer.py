@@ -1,0 +1,133 @@
+"""Starts spans and ends them: into an application's own OpenTelemetry provider, and to our recorders."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanContext, StatusCode, TraceFlags
+
+from aistrale.spans import Kind, Span, SpanEvent
+from aistrale.tracing.attributes import SCHEMA_URL, Attributes
+from aistrale.tracing.recorder import Recorder
+from aistrale.version import __version__
+
+_KINDS = {"client": trace.SpanKind.CLIENT, "internal": trace.SpanKind.INTERNAL}
+_RECORDED, _UNRECORDED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.DEFAULT)
+
+
+class Tracer:
+    """Starts spans.
+
+    tracer_provider: the application's, instead of the global one; where neither records, spans have ids of
+    their own. recorders: who gets the finished spans. No global provider is ever set.
+    """
+
+    def __init__(self, tracer_provider: trace.TracerProvider | None = None, recorders: Iterable[Recorder] = ()) -> None:
+        self._tracer = trace.get_tracer("aistrale", __version__, tracer_provider, SCHEMA_URL)
+        self.recorders = tuple(recorders)
+
+    def start(self, name: str, kind: Kind, attributes: Attributes, parent: SpanContext | None = None) -> OpenSpan:
+        """Start a span, below `parent`, by default below the span that is current."""
+        above = trace.get_current_span().get_span_context() if parent is None else parent
+        context = None if parent is None else trace.set_span_in_context(trace.NonRecordingSpan(parent))
+        mirror = self._tracer.start_span(name, context, _KINDS[kind], attributes)
+        own = mirror.get_span_context()
+        if not own.is_valid or own.span_id == above.span_id:  # no provider records
+            flags = _RECORDED if self.recorders else _UNRECORDED
+            own = SpanContext(
+                above.trace_id if above.is_valid else random.getrandbits(128) or 1,
+                random.getrandbits(64) or 1,
+                False,
+                flags,
+                above.trace_state,
+            )
+        return OpenSpan(name, kind, attributes, own, above, mirror, self.recorders)
+
+
+class OpenSpan:
+    """A span that has begun. `context` is what spans below it are started with, and what is sent on."""
+
+    __slots__ = (
+        "context",
+        *("_name", "_kind", "_attributes", "_parent", "_mirror", "_recorders", "_events", "_start", "_began"),
+    )
+
+    def __init__(
+        self,
+        name: str,
+        kind: Kind,
+        attributes: Attributes,
+        context: SpanContext,
+        parent: SpanContext,
+        mirror: trace.Span,
+        recorders: Sequence[Recorder],
+    ) -> None:
+        self.context = context
+        self._name, self._kind, self._attributes = name, kind, dict(attributes)
+        self._parent = parent
+        self._mirror = mirror if mirror.is_recording() else None
+        self._recorders = recorders
+        self._events: list[SpanEvent] = []
+        self._start, self._began = time.time_ns(), time.perf_counter_ns()
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether anybody will see it."""
+        return bool(self._recorders) or self._mirror is not None
+
+    @property
+    def trace_id(self) -> str:
+        return f"{self.context.trace_id:032x}"
+
+    def set(self, attributes: Mapping[str, Any]) -> None:
+        """Add attributes, over those of the same name."""
+        self._attributes.update(attributes)
+        if self._mirror is not None:
+            self._mirror.set_attributes(dict(attributes))
+
+    def event(self, name: str, attributes: Attributes) -> None:
+        """Note something that happens now."""
+        if self._recorders:
+            self._events.append(SpanEvent(name, self._now(), attributes))
+        if self._mirror is not None:
+            self._mirror.add_event(name, attributes)
+
+    def end(self, error: str | None = None, description: str | None = None, cost: Decimal | None = None) -> None:
+        """End it. error: its low-cardinality type, if it failed. cost: US dollars, as the provider reported it."""
+        if error is not None:
+            self.set({"error.type": error})
+        if self._mirror is not None:
+            if error is not None:
+                self._mirror.set_status(StatusCode.ERROR, description)
+            self._mirror.end()
+        if self._recorders:
+            span = self._finished("ok" if error is None else "error", cost)
+            for recorder in self._recorders:
+                if self._mirror is None or not recorder.yields:
+                    recorder.record(span)
+
+    def _finished(self, status: Any, cost: Decimal | None) -> Span:
+        is_below = self._parent.is_valid and self._parent.trace_id == self.context.trace_id
+        return Span(
+            self.trace_id,
+            f"{self.context.span_id:016x}",
+            self._name,
+            self._start,
+            self._now(),
+            f"{self._parent.span_id:016x}" if is_below else None,
+            self._kind,
+            status,
+            self._attributes,
+            self._events,
+            cost,
+            None if cost is None else "provider",
+        )
+
+    def _now(self) -> int:
+        """Nanoseconds since 1970, by a clock that is never set back."""
+        return self._start + time.perf_counter_ns() - self._began
