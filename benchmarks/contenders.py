@@ -296,6 +296,40 @@ async def aistrale_async(base_url: str) -> AsyncIterator[Ready[AsyncCall]]:
         yield spans.ready(call)
 
 
+# What keeping books costs: the same client with telemetry off, and with the books alone on.
+
+
+@contextmanager
+def unobserved_run(base_url: str) -> Iterator[Ready[Call]]:
+    import aistrale
+
+    options = {"provider": "openai", "base_url": base_url, "api_key": KEY, "model": MODEL}
+    with aistrale.Client(**options, telemetry=False) as client:
+        yield Ready(lambda: len(client.run(PROMPT).text))
+
+
+@contextmanager
+def booked_run(base_url: str) -> Iterator[Ready[Call]]:
+    import aistrale
+
+    options = {"provider": "openai", "base_url": base_url, "api_key": KEY, "model": MODEL}
+    with aistrale.Client(**options, telemetry="store", surface="bench") as client:
+
+        def audit(calls: int) -> str:
+            found = sum(group.calls for group in aistrale.telemetry.summary(surface="bench"))
+            if found != calls + 1:
+                raise LostSpansError(f"{calls + 1:,} calls left {found:,} spans")
+            return f"{calls + 1:,} calls left as many spans in the books"
+
+        def settle() -> None:
+            aistrale.telemetry.query(limit=1)
+
+        client.run(PROMPT)
+        settle()  # the books are open
+        yield Ready(lambda: len(client.run(PROMPT).text), settle, audit)
+
+
+BOOKS: Mapping[str, Opener] = {"unobserved": unobserved_run, "booked": booked_run}
 RUN: Mapping[str, Opener] = {
     "httpx": httpx_run,
     "openai": openai_run,

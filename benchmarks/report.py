@@ -45,6 +45,13 @@ BARS = (
     Bar("memory: grows by less than 2 MiB after warm-up", "memory", 2.0, lt, ".2f"),
     Bar("import: at most 25 ms over bare Python", "import", 25.0, le, ".1f"),
     Bar("import: loads none of the heavy packages", "heavy imports", 0, le, ".0f"),
+    Bar("telemetry: a call pays at most 60 us in all", "telemetry", 60.0, le, ".0f"),
+    Bar("a script of one call ends at most 100 ms later", "script", 100.0, le, ".0f"),
+    Bar("at least 20,000 spans written a second", "rows", 20_000, ge, ",.0f"),
+    Bar("query(last='24h') of 1,000,000 spans: at most 0.5 s, cold", "query", 0.5, le, ".3f"),
+    Bar("summary(by='model') of them: at most 0.5 s, cold", "summary", 0.5, le, ".3f"),
+    Bar("a trace of 30,000 spans: at most 2 s, cold", "trace", 2.0, le, ".3f"),
+    Bar("8 processes writing one file lose nothing", "lost", 0, le, ".0f"),
 )
 """What Aistrale promises of itself."""
 

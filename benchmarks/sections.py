@@ -1,9 +1,12 @@
 """The sections of the bench. Each measures, and gives its table as text and the figures the bars ask for."""
 
+import dataclasses
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from benchmarks import contenders, startup
+from benchmarks import books, contenders, startup
 from benchmarks.comparison import Round, compare, field
 from benchmarks.report import Findings, Spread, findings
 from benchmarks.worker import Block, Job
@@ -36,9 +39,18 @@ class Plan:
     async_block_seconds: float = 1.5
     memory_calls: int = 100_000
     imports: int = 15
+    size: books.Size = dataclasses.field(default_factory=books.Size)
 
 
-QUICK = Plan(rounds=3, block_seconds=0.1, async_rounds=2, async_block_seconds=0.4, memory_calls=10_000, imports=5)
+QUICK = Plan(
+    rounds=3,
+    block_seconds=0.1,
+    async_rounds=2,
+    async_block_seconds=0.4,
+    memory_calls=10_000,
+    imports=5,
+    size=books.QUICK,
+)
 
 
 def run(plan: Plan, only: Only, base_url: str) -> Findings:
@@ -152,7 +164,52 @@ def imports(plan: Plan, only: Only, base_url: str) -> Findings:
     return findings(("start-up", "ms", "over bare Python"), rows, remarks, figures)
 
 
-SECTIONS = {"run": run, "stream": stream, "async": concurrency, "memory": memory, "import": imports}
+def telemetry(plan: Plan, only: Only, base_url: str) -> Findings:
+    """What keeping books costs a call in all, work in the background included."""
+    off, on = Job("books", "unobserved"), Job("books", "booked")
+    jobs = [off, on] if US in only else []
+    played = compare(jobs, base_url, rounds=plan.rounds, block_seconds=5 * plan.block_seconds)
+    rows = [
+        (
+            f"books {word}",
+            _milliseconds(played.spread(job, _seconds_each), ".3f"),
+            _milliseconds(played.spread(job, _cpu_each), ".3f"),
+        )
+        for job, word in ((off, "off"), (on, "on"))
+        if job in played.jobs
+    ]
+    paid = played.within_rounds(lambda blocks: 1e6 * (_seconds_each(blocks[on]) - _seconds_each(blocks[off])))
+    if paid is not None:
+        rows.append(("a call pays, us", paid.text(".0f"), ""))
+    return findings(("telemetry", "ms a call", "CPU ms a call"), rows, played.remarks, {"telemetry": paid})
+
+
+def kept(plan: Plan, only: Only, base_url: str) -> Findings:
+    """The books themselves."""
+    if US not in only:
+        return findings(("books", "measured"), (), (), {})
+    with TemporaryDirectory() as folder:
+        return books.books(plan.size, Path(folder))
+
+
+def script(plan: Plan, only: Only, base_url: str) -> Findings:
+    """A script of one call."""
+    if US not in only:
+        return findings(("a script of one call", "ms"), (), (), {})
+    with TemporaryDirectory() as folder:
+        return books.script(plan.size, Path(folder))
+
+
+SECTIONS = {
+    "run": run,
+    "stream": stream,
+    "async": concurrency,
+    "memory": memory,
+    "import": imports,
+    "telemetry": telemetry,
+    "script": script,
+    "books": kept,
+}
 
 
 def _seconds_each(block: Block) -> float:

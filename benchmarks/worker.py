@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -116,10 +117,16 @@ class Worker:
 
 
 class Measured:
-    """Times blocks of calls, and keeps count of all calls made, timed or not."""
+    """Times blocks of calls, and keeps count of all calls made, timed or not.
 
-    def __init__(self, ready: Ready[Any], drive: Callable[[int], None], warm_up_calls: int) -> None:
+    in_all: what goes on in the background belongs to the block, to its end.
+    """
+
+    def __init__(
+        self, ready: Ready[Any], drive: Callable[[int], None], warm_up_calls: int, *, in_all: bool = False
+    ) -> None:
         self._ready = ready
+        self._in_all = in_all
         self._drive = drive
         self._warm_up_calls = warm_up_calls
         self._made = 0
@@ -128,6 +135,8 @@ class Measured:
         self._make(self._warm_up_calls)
         wall, cpu = time.perf_counter(), time.process_time()
         self._make(calls)
+        if self._in_all:
+            self._ready.settle()
         seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
         self._ready.settle()
         return Block(calls, seconds, cpu_seconds, _resident_kib())
@@ -186,6 +195,13 @@ def _async(opener: AsyncOpener, expected: int, job: Job, base_url: str) -> Itera
         runner.run(stack.aclose())
 
 
+@contextmanager
+def _in_all(opener: Opener, expected: int, job: Job, base_url: str) -> Iterator[Measured]:
+    with opener(base_url) as ready:
+        drive = partial(_in_turn, ready.call, expected=expected)
+        yield Measured(ready, drive, WARM_UP_CALLS, in_all=True)
+
+
 @dataclass(frozen=True)
 class Workload:
     """Who can do it, the text a call receives, and how a contender is driven."""
@@ -197,6 +213,7 @@ class Workload:
 
 WORKLOADS = {
     "run": Workload(contenders.RUN, upstream.TEXT, _sync),
+    "books": Workload(contenders.BOOKS, upstream.TEXT, _in_all),
     "stream": Workload(contenders.STREAM, upstream.STREAMED_TEXT, _sync),
     "async": Workload(contenders.ASYNC, upstream.TEXT, _async),
 }

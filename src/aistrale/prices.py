@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from aistrale.models import Usage
@@ -24,6 +25,9 @@ _TABLE_NAMES = {
     "xai": "x-ai",
 }
 """Providers that the table names otherwise than spans do."""
+
+_ANYBODY = ("compatible", "aistrale")
+"""Providers that say nothing of whose the model is; the address may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +84,16 @@ class PriceBook:
         if usage is None:
             return None
         names = [name for name in (span.response_model, span.model) if name]
-        return self.price(span.provider, names, usage, span.attributes.get("server.address"))
+        return self.price(span.provider, names, usage, span.attributes.get("server.address"), span.started)
 
-    def price(self, provider: str | None, models: list[str], usage: Usage, address: str | None) -> Cost | None:
-        """What tokens of a model cost. models: its names, as it answered and as it was asked for. address: its host."""
-        return self._overridden(provider, models, usage) or _from_table(provider, models, usage, address)
+    def price(
+        self, provider: str | None, models: list[str], usage: Usage, address: str | None, when: datetime
+    ) -> Cost | None:
+        """What tokens of a model cost.
+
+        models: its names, as it answered and as it was asked for. address: its host. when: prices change.
+        """
+        return self._overridden(provider, models, usage) or _from_table(provider, models, usage, address, when)
 
     def _overridden(self, provider: str | None, models: list[str], usage: Usage) -> Cost | None:
         for model in reversed(models):  # the name that was asked for is the one the user knows
@@ -94,26 +103,37 @@ class PriceBook:
         return None
 
 
-def _from_table(provider: str | None, models: list[str], usage: Usage, address: str | None) -> Cost | None:
-    import genai_prices
-
-    name = _TABLE_NAMES.get(provider or "", provider)
-    whose: dict[str, Any] = {"provider_id": name}
-    if provider in (None, "compatible", "aistrale"):
-        whose = {"provider_api_url": f"https://{address}"}
+def _from_table(
+    provider: str | None, models: list[str], usage: Usage, address: str | None, when: datetime
+) -> Cost | None:
+    owner = None if provider is None or provider in _ANYBODY else _TABLE_NAMES.get(provider, provider)
     for model in models:
-        try:
-            price = genai_prices.calc_price(_taken(usage), model, **whose)
-        except (LookupError, ValueError):  # an unknown model, or counts that contradict each other
+        entry = _in_table(model, owner, None if owner else f"https://{address}")
+        if entry is None:
             continue
-        return Cost(price.total_price, "table", _table_version())
+        try:
+            amount = entry.get_prices(when).calc_price(_taken(usage))["total_price"]
+        except ValueError:  # counts that contradict each other
+            continue
+        return Cost(amount, "table", _table_version())
     return None
 
 
-def _taken(usage: Usage) -> Any:
-    import genai_prices
+@lru_cache(maxsize=1024)
+def _in_table(model: str, provider: str | None, address: str | None) -> Any:
+    """The table's entry for a model; None if it has none. Looking for one that it has not takes long."""
+    from genai_prices.data_snapshot import get_snapshot
 
-    return genai_prices.Usage(
+    try:
+        return get_snapshot().find_provider_model(model, None, provider, address)[1]
+    except LookupError:
+        return None
+
+
+def _taken(usage: Usage) -> Any:
+    from genai_prices import Usage as Taken
+
+    return Taken(
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
         cache_read_tokens=usage.cache_read_tokens or None,
@@ -131,4 +151,4 @@ def _table_version() -> str:
 @cache
 def load_table() -> None:
     """Load the price table; without this the first price asked for does, in some 400 ms."""
-    _from_table("openai", ["gpt-4o"], Usage(1, 1), None)
+    _from_table("openai", ["gpt-4o"], Usage(1, 1), None, datetime.now(UTC))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from aistrale.exceptions import ConfigurationError
 from aistrale.keys import Secret, Token
+from aistrale.threads import in_thread
 
 if TYPE_CHECKING:
     from aistrale.store.tokens import TokenStore
@@ -73,7 +74,7 @@ def master_key_source() -> str:
     `environment AISTRALE_SECRET_KEY`, `keyring <its name>` or `file <its path>`. Makes no key. Raises StoreError
     if the file is there but cannot be read.
     """
-    from aistrale.store.vault import master_key_source
+    from aistrale.store.master_key import master_key_source
 
     return str(master_key_source())
 
@@ -98,41 +99,24 @@ async def add_async(
     return await asyncio.to_thread(add, provider, token, label, default=default)
 
 
-async def list_async(provider: str | None = None) -> builtins.list[Token]:
-    """`list` for async code."""
-    return await asyncio.to_thread(list, provider)
-
-
-async def get_async(provider: str, label: str | None = None) -> Token:
-    """`get` for async code."""
-    return await asyncio.to_thread(get, provider, label)
-
-
-async def remove_async(provider: str, label: str = "default") -> None:
-    """`remove` for async code."""
-    await asyncio.to_thread(remove, provider, label)
-
-
 async def rotate_async(provider: str, token: str | Secret, label: str = "default") -> Token:
     """`rotate` for async code."""
     token = Secret(token)
     return await asyncio.to_thread(rotate, provider, token, label)
 
 
-async def set_default_async(provider: str, label: str) -> None:
-    """`set_default` for async code."""
-    await asyncio.to_thread(set_default, provider, label)
-
-
-async def master_key_source_async() -> str:
-    """`master_key_source` for async code."""
-    return await asyncio.to_thread(master_key_source)
-
-
 async def rotate_master_key_async(new: str | Secret) -> str:
     """`rotate_master_key` for async code."""
     new = Secret(new)
     return await asyncio.to_thread(rotate_master_key, new)
+
+
+# Those above take what no traceback may show, so each wraps it first.
+list_async = in_thread(list)
+get_async = in_thread(get)
+remove_async = in_thread(remove)
+set_default_async = in_thread(set_default)
+master_key_source_async = in_thread(master_key_source)
 
 
 def _store() -> TokenStore:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from decimal import Decimal
 from urllib.parse import urlsplit
 
@@ -22,7 +23,8 @@ def price(result: Completion | Embedding) -> Decimal | None:
     last = result.attempts[-1] if result.attempts else None
     models = [result.model, *((last.model,) if last else ())]
     address = urlsplit(last.base_url).hostname if last else None
-    cost = PriceBook(_own_prices()).price(result.provider, models, result.usage, address)
+    book, now = PriceBook(_own_prices()), datetime.now(UTC)
+    cost = book.price(result.provider, models, result.usage, address, now)
     return None if cost is None else cost.amount
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +23,8 @@ BUSY_SECONDS = 10.0
 
 CONNECT_SECONDS = 5
 
-_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "cache_size=-32000", "wal_autocheckpoint=4000")
-"""Readers and the one writer do not wait for each other; cache and log are large enough for batches."""
+_PRAGMAS = ("synchronous=NORMAL", "cache_size=-32000", "wal_autocheckpoint=4000")
+"""A lost machine may lose the last moments, a lost process nothing; cache and log are large enough for batches."""
 
 _WRITES = "aistrale_writes"
 _WRITERS_LOCK = 0x616973747261
@@ -134,6 +136,7 @@ def _sqlite(path: Path) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # transactions are begun below, not by the driver's guess
+        _write_ahead(connection)
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
 
@@ -143,6 +146,22 @@ def _sqlite(path: Path) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _write_ahead(connection: Any) -> None:
+    """Have readers and the writer work side by side.
+
+    A file that several processes open for the first time at once is locked for a moment, and here SQLite does not wait.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _postgres(url: str) -> Engine:

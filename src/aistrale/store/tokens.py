@@ -14,8 +14,9 @@ from aistrale.keys import Secret, Token
 from aistrale.records import moment
 from aistrale.store.database import Database
 from aistrale.store.events import EventLog
+from aistrale.store.master_key import master_key, replacing
 from aistrale.store.schema import tokens
-from aistrale.store.vault import Vault, master_key, replacing
+from aistrale.store.vault import Vault
 
 DEFAULT = "default"
 

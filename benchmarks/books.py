@@ -1,0 +1,218 @@
+"""The books: how fast spans are written and found, and what keeping them costs a call and a script.
+
+Nothing here calls the upstream but `telemetry`: the rest is Aistrale and its database alone. Databases
+are made in the bench's own folder; each figure that is said to be cold is of a process of its own, with
+the system's file cache dropped first where that is allowed.
+"""
+
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import Findings, Spread, findings
+
+MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "gemini-2.5-pro", "mistral-large")
+DAYS = 10
+BATCH = 1024
+WRITERS = 8
+SCRIPT = "import aistrale; aistrale.run('Hello, world!', provider='echo')"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much to measure: spans in the large database and in the fresh one, seconds of writers, starts of scripts."""
+
+    spans: int = 1_000_000
+    fresh: int = 50_000
+    seconds: float = 10.0
+    starts: int = 15
+    trace: int = 30_000
+
+
+QUICK = Size(spans=50_000, fresh=10_000, seconds=2.0, starts=3, trace=3_000)
+
+
+def spans(number: int, seed: int = 1, trace_id: str | None = None) -> Iterator[Any]:
+    """Spans of calls over the last days, oldest first, about 1.1 kB of attributes each."""
+    from aistrale.spans import Span
+
+    chance = random.Random(seed)
+    end = time.time_ns()
+    step = DAYS * 86_400 * 10**9 // number
+    for position in range(number):
+        start = end - (number - position) * step
+        duration = int(chance.lognormvariate(20.5, 0.8))
+        model = MODELS[position % len(MODELS)]
+        yield Span(
+            trace_id or f"{chance.getrandbits(128):032x}",
+            f"{chance.getrandbits(64) or 1:016x}",
+            f"chat {model}",
+            start,
+            start + duration,
+            status="error" if position % 50 == 0 else "ok",
+            attributes=_attributes(position, model, duration, chance),
+            cost=Decimal(chance.randrange(10**7)).scaleb(-9),
+            cost_source="provider",
+        )
+
+
+def _attributes(position: int, model: str, duration: int, chance: random.Random) -> dict[str, Any]:
+    return {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": model,
+        "gen_ai.response.model": f"{model}-2026-01-01",
+        "gen_ai.response.id": f"chatcmpl-{chance.getrandbits(120):030x}",
+        "gen_ai.response.finish_reasons": ["stop"],
+        "gen_ai.response.time_to_first_chunk": duration / 3e9,
+        "gen_ai.usage.input_tokens": chance.randrange(10, 4000),
+        "gen_ai.usage.output_tokens": chance.randrange(1, 800),
+        "gen_ai.request.temperature": 0.7,
+        "server.address": "api.openai.com",
+        "server.port": 443,
+        "aistrale.surface": "sdk",
+        "session.id": f"session-{position % 5000}",
+        "user.id": f"user-{position % 500}",
+        **{f"aistrale.metadata.{name}": "x" * 60 for name in ("team", "feature", "release", "experiment", "region")},
+    }
+
+
+def fill(url: str, number: int, seed: int = 1, trace_id: str | None = None) -> float:
+    """Write so many spans as the background writer does; the seconds that writing took."""
+    from aistrale.store.store import Store
+
+    store, taken, batch = Store(url), 0.0, []
+    store.record([])  # opened, and the tables made
+    for span in spans(number, seed, trace_id):
+        batch.append(span)
+        if len(batch) == BATCH:
+            taken += _record(store, batch)
+            batch = []
+    taken += _record(store, batch)
+    store.close()
+    return taken
+
+
+def _record(store: Any, batch: Sequence[Any]) -> float:
+    started = time.perf_counter()
+    store.record(batch)
+    return time.perf_counter() - started
+
+
+def books(size: Size, folder: Path) -> Findings:
+    """Writing, finding and adding up, on SQLite."""
+    figures: dict[str, Spread | None] = {}
+    rates = [size.fresh / fill(f"sqlite:///{folder / f'fresh{number}.db'}", size.fresh) for number in range(3)]
+    figures["rows"] = Spread.of(rates)
+    rows = [("spans written in a second, with their events and sums", figures["rows"].text(",.0f"))]
+
+    large = f"sqlite:///{folder / 'large.db'}"
+    fill(large, size.spans)
+    for figure, what, code in (
+        ("query", "query(last='24h'), seconds, cold", "aistrale.telemetry.query(last='24h')"),
+        ("summary", "summary(by='model') over all, seconds, cold", "aistrale.telemetry.summary(by='model')"),
+        ("summary 24h", "summary(by='model', last='24h'), seconds, cold", "aistrale.telemetry.summary(last='24h')"),
+        (
+            "summary user",
+            "summary(by='user', last='24h'), seconds, cold",
+            "aistrale.telemetry.summary('user', last='24h')",
+        ),
+    ):
+        figures[figure] = Spread.of(_cold(large, code) for _ in range(5))
+        rows.append((f"{size.spans:,} spans: {what}", figures[figure].text(".3f")))
+
+    deep = f"sqlite:///{folder / 'deep.db'}"
+    fill(deep, size.trace, trace_id="a" * 32)
+    figures["trace"] = Spread.of(_cold(deep, f"aistrale.telemetry.trace({'a' * 32!r})") for _ in range(3))
+    rows.append((f"a trace of {size.trace:,} spans, seconds, cold", figures["trace"].text(".3f")))
+
+    written, found = _writers(folder / "shared.db", size.seconds)
+    figures["lost"] = Spread.of([written - found])
+    rows.append(
+        (f"{WRITERS} processes, {size.seconds:g} s: spans written, of them lost", f"{written:,}, {written - found:,}")
+    )
+    return findings(("books, on SQLite", "measured"), rows, (), figures)
+
+
+_COLD = """
+import os, sys, time
+import aistrale
+started = time.perf_counter()
+{code}
+print(time.perf_counter() - started)
+"""
+
+
+def _cold(url: str, code: str) -> float:
+    with suppress(OSError):
+        os.sync()
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+    return float(_python(_COLD.format(code=code), AISTRALE_DATABASE_URL=url).stdout)
+
+
+_BY_USER = "aistrale.telemetry.summary(by='user', last='24h')"
+
+_WRITER = """
+import sys, time
+from benchmarks.books import BATCH, spans
+from aistrale.store.store import open_store
+store, written, seed = open_store(), 0, int(sys.argv[1])
+end = time.monotonic() + float(sys.argv[2])
+while time.monotonic() < end:
+    seed += 1000
+    batch = list(spans(100, seed))
+    store.record(batch)
+    written += len(batch)
+print(written)
+"""
+
+
+def _writers(path: Path, seconds: float) -> tuple[int, int]:
+    """Several processes write one file for so long: how many spans they wrote, and how many are in it."""
+    environment = {**os.environ, "AISTRALE_DATABASE_URL": f"sqlite:///{path}"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(number), str(seconds)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(WRITERS)
+    ]
+    written = sum(int(process.communicate()[0]) for process in processes)
+    code = "import aistrale; print(sum(group.calls for group in aistrale.telemetry.summary()))"
+    return written, int(_python(code, AISTRALE_DATABASE_URL=f"sqlite:///{path}").stdout)
+
+
+def script(size: Size, folder: Path) -> Findings:
+    """The whole run of a script of one call, with the books and without."""
+    taken: dict[str, list[float]] = {"on": [], "off": []}
+    for mode in taken:
+        _script(mode, folder)
+    for _ in range(size.starts):
+        for mode, times in taken.items():
+            times.append(_script(mode, folder))
+    over = Spread.of(1e3 * (on - off) for on, off in zip(taken["on"], taken["off"], strict=True))
+    rows = [(f"telemetry {mode}", f"{1e3 * statistics.median(times):.0f}") for mode, times in taken.items()]
+    rows.append(("difference", over.text(".0f")))
+    return findings(("a script of one call", "ms"), rows, (), {"script": over})
+
+
+def _script(mode: str, folder: Path) -> float:
+    started = time.perf_counter()
+    _python(SCRIPT, AISTRALE_HOME=str(folder / "script"), AISTRALE_TELEMETRY=mode)
+    return time.perf_counter() - started
+
+
+def _python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    settings: Mapping[str, str] = {**os.environ, **environment}
+    return subprocess.run([sys.executable, "-c", code], env=settings, capture_output=True, text=True, check=True)
