@@ -11,16 +11,30 @@ from programs import run_module
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+PAGES = sorted((Path(__file__).parents[1] / "docs").glob("*.md"))
 CONSOLES = re.findall(r"^```console\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 TIME = re.compile(r"\d+\.\d\d s")
-CHANGING = re.compile(r"(?<=^Completion\().*(?=\)$)|\b[0-9a-f]{32}\b|(?<=Known are: ).*", re.MULTILINE)
-"""What no two runs print alike (a completion's times, and ids), and the list of providers."""
+CHANGING = re.compile(r"(?<=^Completion\().*(?=\)$)|\b[0-9a-f]{32}\b|\b\d\.\d{6,}\b|(?<=Known are: ).*", re.MULTILINE)
+"""What no two runs print alike (times and ids), and the list of providers."""
 
 
 @pytest.mark.usefixtures("in_folder")
-def test_the_snippets_run_in_order_in_one_namespace(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_snippets_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, in one namespace, with books of their own."""
+    monkeypatch.setenv("AISTRALE_TELEMETRY", "on")
+    namespace: dict[str, Any] = {"__name__": page.stem}
+    for snippet in re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+        exec(compile(snippet, page.name, "exec"), namespace)
+
+
+@pytest.mark.usefixtures("in_folder")
+def test_the_snippets_run_in_order_in_one_namespace(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Offline, in an empty folder, as somebody would who pastes them one after the other."""
+    monkeypatch.setenv("AISTRALE_TELEMETRY", "on")
     namespace: dict[str, Any] = {"__name__": "readme"}
     printed = []
     for snippet in SNIPPETS:
@@ -54,6 +68,9 @@ InvalidRequestError('The prompt is empty: pass a text or at least one message wi
             "Ada ()\n",
             "Unknown provider 'opnai'. Did you mean 'openai'? Known are: ...\n",
             "False True\n",
+            "echo 13 0 0 ...\n",
+            "inference.completed\n",
+            "Answer Ada kindly: Why?\n",
             "echo echo 0\n",
         ]
     )
@@ -89,11 +106,13 @@ def test_it_names_errors_and_variables_that_exist() -> None:
     import aistrale
     from aistrale.config import SETTINGS
     from aistrale.providers.profiles import PROFILES
+    from aistrale.store.location import DATABASE_VARIABLE
 
     errors = set(re.findall(r"`(?:aistrale\.)?(\w+Error)`", README))
     assert errors
     assert errors <= set(aistrale.__all__)
     variables = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", README))
     known = {s.variable for s in SETTINGS.values()} | {name for p in PROFILES.values() for name in p.key_variables}
+    known |= {DATABASE_VARIABLE, "OTEL_EXPORTER_OTLP_ENDPOINT"}
     assert variables
     assert variables <= known

@@ -20,7 +20,7 @@ QUEUE_LIMIT = 20_000
 """Spans that wait in memory at most. Those beyond it are dropped, and counted."""
 
 BATCH = 1024
-LINGER_SECONDS = 0.1
+LINGER_SECONDS = 0.2
 """How long a span waits for company."""
 
 IDLE_SECONDS = 5.0
@@ -139,6 +139,8 @@ class Recorder:
             try:
                 with self._delivering_here():
                     self._deliver_all()
+                if self._queue:
+                    self._pending.set()
             except Exception as error:  # noqa: BLE001 - a watcher's fault is never the call's
                 self._warn(error)
                 self._hurry.wait(1.0)
@@ -154,7 +156,9 @@ class Recorder:
         return self._thread is None
 
     def _deliver_all(self) -> None:
-        while batch := list(islice(self._queue, BATCH)):
+        waiting = len(self._queue)  # what comes meanwhile waits for company again
+        while waiting > 0 and (batch := list(islice(self._queue, BATCH))):
+            waiting -= len(batch)
             self.sink.deliver(batch, at_exit=self._ending)
             self._forget(batch)
 
