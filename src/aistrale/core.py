@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aistrale.config import Config
 from aistrale.contract import CallbackHandler
@@ -14,9 +14,6 @@ from aistrale.gateway.retry import RetryPolicy
 from aistrale.models import CompletionRequest, EmbeddingRequest, Prompt
 from aistrale.options import call_options, completion_request, embedding_request, given, split_client_options
 from aistrale.store.location import database_url
-
-if TYPE_CHECKING:
-    from aistrale.tracing.recorder import Recorder
 
 _SETTINGS = (
     "api_url",
@@ -94,32 +91,15 @@ class Core:
 
 
 def _telemetry(config: Config, own: Mapping[str, Any]) -> list[CallbackHandler]:
-    mode = config["telemetry"]
-    if mode == "off":
+    if config["telemetry"] == "off":
         return []
+    from aistrale.tracing.configured import keeps_books, recorders
     from aistrale.tracing.handler import TelemetryHandler
 
-    handlers: list[CallbackHandler] = [
-        TelemetryHandler(
-            own.get("tracer_provider"), own.get("meter_provider"), config["capture_content"], _recorders(config, mode)
-        )
-    ]
-    if _keeps_books(config, mode):
+    providers = own.get("tracer_provider"), own.get("meter_provider")
+    handlers: list[CallbackHandler] = [TelemetryHandler(*providers, config["capture_content"], recorders(config))]
+    if keeps_books(config):
         from aistrale.budgets import BudgetHandler
 
         handlers.append(BudgetHandler(database_url()))
     return handlers
-
-
-def _keeps_books(config: Config, mode: str) -> bool:
-    """Whether calls go into the books here: a server keeps them for those who call through it."""
-    return mode == "store" or (mode == "on" and not config["api_url"])
-
-
-def _recorders(config: Config, mode: str) -> list[Recorder]:
-    from aistrale.tracing.books import books_recorder
-    from aistrale.tracing.otlp import otlp_recorder
-
-    recorders = [books_recorder(database_url(), config["telemetry_retention"])] if _keeps_books(config, mode) else []
-    exporter = otlp_recorder(config["api_url"], config["api_key"]) if mode in ("on", "otlp") else None
-    return recorders if exporter is None else [*recorders, exporter]

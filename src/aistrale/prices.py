@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any
 
 from aistrale.models import Usage
+from aistrale.records import moment
 from aistrale.spans import CostSource, Span
 
 _MILLION = Decimal(1_000_000)
@@ -84,14 +84,15 @@ class PriceBook:
         if usage is None:
             return None
         names = [name for name in (span.response_model, span.model) if name]
-        return self.price(span.provider, names, usage, span.attributes.get("server.address"), span.started)
+        return self.price(span.provider, names, usage, span.attributes.get("server.address"), span.start)
 
     def price(
-        self, provider: str | None, models: list[str], usage: Usage, address: str | None, when: datetime
+        self, provider: str | None, models: list[str], usage: Usage, address: str | None, when: int
     ) -> Cost | None:
         """What tokens of a model cost.
 
-        models: its names, as it answered and as it was asked for. address: its host. when: prices change.
+        models: its names, as it answered and as it was asked for. address: its host. when: in nanoseconds since
+        1970; prices change.
         """
         return self._overridden(provider, models, usage) or _from_table(provider, models, usage, address, when)
 
@@ -103,9 +104,7 @@ class PriceBook:
         return None
 
 
-def _from_table(
-    provider: str | None, models: list[str], usage: Usage, address: str | None, when: datetime
-) -> Cost | None:
+def _from_table(provider: str | None, models: list[str], usage: Usage, address: str | None, when: int) -> Cost | None:
     owner = None if provider is None or provider in _ANYBODY else _TABLE_NAMES.get(provider, provider)
     for model in models:
         entry = _in_table(model, owner, None if owner else f"https://{address}")
@@ -126,10 +125,10 @@ class _Entry:
     plain: Price | None
 
 
-def _amount(entry: _Entry, usage: Usage, when: datetime) -> Decimal:
+def _amount(entry: _Entry, usage: Usage, when: int) -> Decimal:
     if entry.plain is not None and usage.cache_read_tokens + usage.cache_write_tokens <= usage.input_tokens:
         return entry.plain.of(usage)  # as the library would say, in a tenth of the time: every call is priced
-    amount: Decimal = entry.info.get_prices(when).calc_price(_taken(usage))["total_price"]
+    amount: Decimal = entry.info.get_prices(moment(when)).calc_price(_taken(usage))["total_price"]
     return amount
 
 
@@ -178,4 +177,4 @@ def _table_version() -> str:
 @cache
 def load_table() -> None:
     """Load the price table; without this the first price asked for does, in some 400 ms."""
-    _from_table("openai", ["gpt-4o"], Usage(1, 1), None, datetime.now(UTC))
+    _from_table("openai", ["gpt-4o"], Usage(1, 1), None, 0)

@@ -24,13 +24,19 @@ EventType: TypeAlias = Literal[
 class Event:
     """Something that happened, written in the transaction of the row that caused it.
 
-    id: sorts by time of writing, so the last one seen is a cursor. data: JSON, different for each type.
+    id: sorts by time of writing, so the last one seen is a cursor. time: nanoseconds since 1970. data: JSON,
+    different for each type.
     """
 
     id: str
     type: EventType
-    created: datetime
+    time: int
     data: Mapping[str, Any]
+
+    @property
+    def created(self) -> datetime:
+        """When it was written, in UTC."""
+        return moment(self.time)
 
 
 def moment(nanoseconds: int) -> datetime:

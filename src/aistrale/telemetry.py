@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -19,6 +20,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from aistrale.config import Config
 from aistrale.exceptions import InvalidRequestError
 from aistrale.prices import Price, PriceBook
 from aistrale.providers import find_profile
@@ -29,6 +31,9 @@ from aistrale.store.peek import watch
 from aistrale.threads import in_thread
 from aistrale.tracing.attributes import provider_name
 from aistrale.tracing.books import BooksStatus, books_status, bring_up_to_date
+from aistrale.tracing.configured import recorders
+from aistrale.tracing.operations import agent_attributes, current, tool_attributes
+from aistrale.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
     from aistrale.store.spans import SpanFilter
@@ -79,6 +84,24 @@ class TraceNode:
             depth, node = todo.pop()
             yield depth, node.span
             todo += [(depth + 1, child) for child in reversed(node.children)]
+
+
+@contextmanager
+def agent(name: str, *, description: str | None = None) -> Iterator[None]:
+    """A span around what an agent does: the calls to models and the tools in the block lie below it.
+
+    >>> with aistrale.telemetry.agent("planner"):
+    ...     aistrale.run("Plan my day")
+    """
+    with current(_tracer(), f"invoke_agent {name}", "internal", agent_attributes(name, description)):
+        yield
+
+
+@contextmanager
+def tool(name: str, *, call_id: str | None = None, description: str | None = None) -> Iterator[None]:
+    """A span around what a tool does. call_id: the id of the model's call to it."""
+    with current(_tracer(), f"execute_tool {name}", "internal", tool_attributes(name, call_id, description)):
+        yield
 
 
 def query(*, limit: int = 1000, cursor: str | None = None, **filters: Unpack[Filters]) -> Spans:
@@ -202,6 +225,11 @@ reprice_async = in_thread(reprice)
 
 
 # The books
+
+
+def _tracer() -> Tracer:
+    config = Config()
+    return Tracer(recorders=recorders(config) if config["telemetry"] != "off" else ())
 
 
 def _store() -> Store:

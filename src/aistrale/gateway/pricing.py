@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
+import time
 from decimal import Decimal
 from urllib.parse import urlsplit
 
@@ -23,8 +23,8 @@ def price(result: Completion | Embedding) -> Decimal | None:
     last = result.attempts[-1] if result.attempts else None
     models = [result.model, *((last.model,) if last else ())]
     address = urlsplit(last.base_url).hostname if last else None
-    book, now = PriceBook(_own_prices()), datetime.now(UTC)
-    cost = book.price(result.provider, models, result.usage, address, now)
+    book = PriceBook(_own_prices())
+    cost = book.price(result.provider, models, result.usage, address, time.time_ns())
     return None if cost is None else cost.amount
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, delete, func, select
 
-from aistrale.records import Event, EventType, moment
+from aistrale.records import Event, EventType
 from aistrale.spans import encode
 from aistrale.store.database import Database, insert_many
 from aistrale.store.schema import events
+
+_PREFIX = "evt_"
 
 _CHUNK = 5000
 """Events that one transaction purges, so that writers never wait long."""
@@ -27,30 +27,40 @@ logger = logging.getLogger("aistrale")
 Subscriber: TypeAlias = Callable[[Event], object]
 
 
-@dataclass(slots=True)
 class Transaction:
     """A transaction that writes rows and the events they cause."""
 
-    connection: Connection
-    emitted: list[Event] = field(default_factory=list)
-    _last: int | None = None
-    _rows: list[tuple[Any, ...]] = field(default_factory=list)
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._emitted: list[tuple[EventType, Mapping[str, Any]]] = []
+        self._rows: list[tuple[str, EventType, int, str]] = []
 
-    def emit(self, type: EventType, data: Mapping[str, Any]) -> Event:
-        """Write an event. Its id comes after every other in the database: writers take turns."""
-        if self._last is None:
-            newest = self.connection.execute(select(func.max(events.c.id))).scalar()
-            self._last = int(newest[4:20], 16) if newest else 0
-        self._last = max(time.time_ns(), self._last + 1)
-        event = Event(f"evt_{self._last:016x}{secrets.token_hex(4)}", type, moment(self._last), data)
-        self.emitted.append(event)
-        self._rows.append((event.id, type, self._last, encode(data)))
-        return event
+    def emit(self, type: EventType, data: Mapping[str, Any]) -> None:
+        """Have an event written with the rows."""
+        self._emitted.append((type, data))
 
     def write_events(self) -> None:
-        """Write what was emitted; the transaction's end does."""
+        """Write what was emitted; the transaction's end does. Ids go on from the last one: writers take turns."""
+        if not self._emitted:
+            return
+        newest = self.connection.execute(select(func.max(events.c.id))).scalar()
+        first = max(time.time_ns(), int(newest.removeprefix(_PREFIX), 16) + 1 if newest else 0)
+        for time_, (type, data) in enumerate(self._emitted, first):
+            self._rows.append((_id(time_), type, time_, encode(data)))
         insert_many(self.connection, events, self._rows)
-        self._rows = []
+
+    @property
+    def written(self) -> list[Event]:
+        """The events as they were written."""
+        return [
+            Event(id, type, time_, data)
+            for (id, type, time_, _), (_, data) in zip(self._rows, self._emitted, strict=True)
+        ]
+
+
+def _id(time_: int) -> str:
+    """An event's id: the nanosecond it was written at, which no other has."""
+    return f"{_PREFIX}{time_:016x}"
 
 
 class EventLog:
@@ -68,24 +78,25 @@ class EventLog:
             transaction = Transaction(connection)
             yield transaction
             transaction.write_events()
-        self._announce(transaction.emitted)
+        if self._subscribers:
+            self._announce(transaction.written)
 
     def list(self, since: str | int | None = None, type: EventType | None = None, limit: int = 1000) -> list[Event]:
         """Events, oldest first: those after the event with id `since`, or written from `since` nanoseconds on."""
         query = select(events).order_by(events.c.id).limit(limit)
         if since is not None:
-            after = f"evt_{since - 1:016x}~" if isinstance(since, int) else since
+            after = _id(max(0, since - 1)) if isinstance(since, int) else since
             query = query.where(events.c.id > after)
         if type is not None:
             query = query.where(events.c.type == type)
         with self._database.read() as connection:
             rows = connection.execute(query).all()
-        return [Event(row.id, row.type, moment(row.created), json.loads(row.data)) for row in rows]
+        return [Event(row.id, row.type, row.created, json.loads(row.data)) for row in rows]
 
     def purge(self, before: int) -> int:
         """Forget the events written before then; returns how many."""
         purged = 0
-        oldest = select(events.c.id).where(events.c.id < f"evt_{before:016x}").order_by(events.c.id).limit(_CHUNK)
+        oldest = select(events.c.id).where(events.c.id < _id(before)).order_by(events.c.id).limit(_CHUNK)
         while True:
             with self._database.write() as connection:
                 some = connection.execute(delete(events).where(events.c.id.in_(oldest))).rowcount
