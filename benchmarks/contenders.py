@@ -6,6 +6,7 @@ compares with what the upstream sent. Packages are imported by the opener, in th
 """
 
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
@@ -309,27 +310,39 @@ def unobserved_run(base_url: str) -> Iterator[Ready[Call]]:
 
 
 @contextmanager
-def booked_run(base_url: str) -> Iterator[Ready[Call]]:
+def exported_run(base_url: str) -> Iterator[Ready[Call]]:
     import aistrale
 
+    spans = SpanCount()
+    with aistrale.Client(**_aistrale_options(base_url, spans), telemetry="otlp") as client:
+        yield spans.ready(lambda: len(client.run(PROMPT).text))
+
+
+@contextmanager
+def booked_run(base_url: str) -> Iterator[Ready[Call]]:
+    import aistrale
+    from aistrale.store.location import database_url
+    from aistrale.tracing.books import bring_up_to_date
+
     options = {"provider": "openai", "base_url": base_url, "api_key": KEY, "model": MODEL}
-    with aistrale.Client(**options, telemetry="store", surface="bench") as client:
+    surface = f"bench {os.getpid()}"
+    with aistrale.Client(**options, telemetry="store", surface=surface) as client:
 
         def audit(calls: int) -> str:
-            found = sum(group.calls for group in aistrale.telemetry.summary(surface="bench"))
+            found = sum(group.calls for group in aistrale.telemetry.summary(surface=surface))
             if found != calls + 1:
                 raise LostSpansError(f"{calls + 1:,} calls left {found:,} spans")
             return f"{calls + 1:,} calls left as many spans in the books"
 
         def settle() -> None:
-            aistrale.telemetry.query(limit=1)
+            bring_up_to_date(database_url())
 
         client.run(PROMPT)
         settle()  # the books are open
         yield Ready(lambda: len(client.run(PROMPT).text), settle, audit)
 
 
-BOOKS: Mapping[str, Opener] = {"unobserved": unobserved_run, "booked": booked_run}
+BOOKS: Mapping[str, Opener] = {"unobserved": unobserved_run, "booked": booked_run, "exported": exported_run}
 RUN: Mapping[str, Opener] = {
     "httpx": httpx_run,
     "openai": openai_run,

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks import books, contenders, startup
-from benchmarks.comparison import Round, compare, field
+from benchmarks.comparison import Figure, Round, compare, field
 from benchmarks.report import Findings, Spread, findings
 from benchmarks.worker import Block, Job
 
@@ -165,23 +165,29 @@ def imports(plan: Plan, only: Only, base_url: str) -> Findings:
 
 
 def telemetry(plan: Plan, only: Only, base_url: str) -> Findings:
-    """What keeping books costs a call in all, work in the background included."""
-    off, on = Job("books", "unobserved"), Job("books", "booked")
-    jobs = [off, on] if US in only else []
+    """What telemetry costs a call in all, to the end of the work in the background, which competes with the calls.
+
+    Beside the books: an application's own OpenTelemetry provider, whose exporter drops the spans.
+    """
+    off, on, sdk = (Job("books", name) for name in ("unobserved", "booked", "exported"))
+    jobs = [off, on, sdk] if US in only else []
     played = compare(jobs, base_url, rounds=plan.rounds, block_seconds=5 * plan.block_seconds)
-    rows = [
-        (
-            f"books {word}",
-            _milliseconds(played.spread(job, _seconds_each), ".3f"),
-            _milliseconds(played.spread(job, _cpu_each), ".3f"),
+
+    def paid(job: Job, figure: Figure) -> Spread | None:
+        return played.within_rounds(lambda blocks: 1e6 * (figure(blocks[job]) - figure(blocks[off])))
+
+    rows = []
+    for job, what in ((on, "the books, written"), (sdk, "OpenTelemetry's SDK, spans dropped")):
+        wall, cpu = paid(job, _seconds_each), paid(job, _cpu_each)
+        if wall is not None and cpu is not None:
+            rows.append((what, wall.text(".0f"), cpu.text(".0f")))
+    beside = played.within_rounds(
+        lambda blocks: (
+            (_cpu_each(blocks[on]) - _cpu_each(blocks[off])) / (_cpu_each(blocks[sdk]) - _cpu_each(blocks[off]))
         )
-        for job, word in ((off, "off"), (on, "on"))
-        if job in played.jobs
-    ]
-    paid = played.within_rounds(lambda blocks: 1e6 * (_seconds_each(blocks[on]) - _seconds_each(blocks[off])))
-    if paid is not None:
-        rows.append(("a call pays, us", paid.text(".0f"), ""))
-    return findings(("telemetry", "ms a call", "CPU ms a call"), rows, played.remarks, {"telemetry": paid})
+    )
+    figures = {"telemetry": paid(on, _seconds_each), "telemetry beside sdk": beside}
+    return findings(("telemetry, over a call without", "us a call", "us of CPU"), rows, played.remarks, figures)
 
 
 def kept(plan: Plan, only: Only, base_url: str) -> Findings:

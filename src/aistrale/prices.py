@@ -97,6 +97,8 @@ class PriceBook:
         return self._overridden(provider, models, usage) or _from_table(provider, models, usage, address, when)
 
     def _overridden(self, provider: str | None, models: list[str], usage: Usage) -> Cost | None:
+        if not self._overrides:
+            return None
         for model in reversed(models):  # the name that was asked for is the one the user knows
             for owner in (provider, None):
                 if price := self._overrides.get((owner, model)):

@@ -176,7 +176,6 @@ MIGRATIONS = (
                 data TEXT NOT NULL
             )
             """,
-            "CREATE INDEX events_by_type ON events (type, id)",
             """
             CREATE TABLE budgets (
                 name TEXT PRIMARY KEY,

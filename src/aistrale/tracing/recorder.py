@@ -20,7 +20,7 @@ QUEUE_LIMIT = 20_000
 """Spans that wait in memory at most. Those beyond it are dropped, and counted."""
 
 BATCH = 1024
-LINGER_SECONDS = 0.2
+LINGER_SECONDS = 0.5
 """How long a span waits for company."""
 
 IDLE_SECONDS = 5.0
