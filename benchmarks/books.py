@@ -163,21 +163,24 @@ _BY_USER = "aistrale.telemetry.summary(by='user', last='24h')"
 
 _WRITER = """
 import sys, time
-from benchmarks.books import BATCH, spans
-from aistrale.store.store import open_store
-store, written, seed = open_store(), 0, int(sys.argv[1])
+from benchmarks.books import spans
+from aistrale.store.location import database_url
+from aistrale.tracing.books import books_recorder, books_status
+recorder, written, seed = books_recorder(database_url()), 0, int(sys.argv[1])
 end = time.monotonic() + float(sys.argv[2])
 while time.monotonic() < end:
     seed += 1000
-    batch = list(spans(100, seed))
-    store.record(batch)
-    written += len(batch)
+    for span in spans(100, seed):
+        recorder.record(span)
+    written += 100
+    time.sleep(0.1)
+assert not recorder.dropped
 print(written)
 """
 
 
 def _writers(path: Path, seconds: float) -> tuple[int, int]:
-    """Several processes write one file for so long: how many spans they wrote, and how many are in it."""
+    """Several processes keep one file, some thousand spans a second each: how many they had, how many are in it."""
     environment = {**os.environ, "AISTRALE_DATABASE_URL": f"sqlite:///{path}"}
     processes = [
         subprocess.Popen(

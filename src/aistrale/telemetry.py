@@ -13,7 +13,6 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from os import PathLike
@@ -23,17 +22,17 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from aistrale.config import Config
 from aistrale.exceptions import InvalidRequestError
 from aistrale.prices import Price, PriceBook
-from aistrale.providers import find_profile
+from aistrale.providers import find_profile, telemetry_name
 from aistrale.records import Summary, to_nanoseconds
 from aistrale.spans import Span
 from aistrale.store.location import database_url
 from aistrale.store.peek import watch
 from aistrale.threads import in_thread
-from aistrale.tracing.attributes import provider_name
 from aistrale.tracing.books import BooksStatus, books_status, bring_up_to_date
 from aistrale.tracing.configured import recorders
 from aistrale.tracing.operations import agent_attributes, current, tool_attributes
 from aistrale.tracing.tracer import Tracer
+from aistrale.trees import TraceNode, as_trees
 
 if TYPE_CHECKING:
     from aistrale.store.spans import SpanFilter
@@ -70,22 +69,6 @@ class Spans(list[Span]):
     next: str | None = None
 
 
-@dataclass(slots=True)
-class TraceNode:
-    """A span of a trace, and the spans that began below it, by their start."""
-
-    span: Span
-    children: list[TraceNode] = field(default_factory=list)
-
-    def walk(self, depth: int = 0) -> Iterator[tuple[int, Span]]:
-        """This span and all below it, each with how deep it lies."""
-        todo = [(depth, self)]
-        while todo:
-            depth, node = todo.pop()
-            yield depth, node.span
-            todo += [(depth + 1, child) for child in reversed(node.children)]
-
-
 @contextmanager
 def agent(name: str, *, description: str | None = None) -> Iterator[None]:
     """A span around what an agent does: the calls to models and the tools in the block lie below it.
@@ -110,7 +93,7 @@ def query(*, limit: int = 1000, cursor: str | None = None, **filters: Unpack[Fil
     found = Spans(_books().spans.find(wanted, limit + 1, _position(cursor)))
     if len(found) > limit:
         del found[limit:]
-        found.next = f"{found[-1].start}.{found[-1].span_id}"
+        found.next = f"{found[-1].start}.{found[-1].span_id}.{found[-1].trace_id}"
     return found
 
 
@@ -125,12 +108,7 @@ def summary(by: str = "model", **filters: Unpack[Filters]) -> list[Summary]:
 
 def trace(trace_id: str) -> list[TraceNode]:
     """A trace as a tree: the spans that have no parent in the books, by their start. Empty if it is not known."""
-    nodes = {span.span_id: TraceNode(span) for span in _books().spans.trace(trace_id)}
-    roots: list[TraceNode] = []
-    for node in nodes.values():
-        parent = nodes.get(node.span.parent_id or "")
-        (roots if parent is None or parent is node else parent.children).append(node)
-    return roots
+    return as_trees(_books().spans.trace(trace_id))
 
 
 def export(path: str | PathLike[str], *, format: str | None = None, **filters: Unpack[Filters]) -> int:
@@ -199,7 +177,7 @@ def reprice(**filters: Unpack[Filters]) -> int:
     """
     store, wanted = _books(), _filter(filters)
     book = PriceBook(store.prices.all())
-    changed, position = 0, (-1, "")
+    changed, position = 0, (-1, "", "")
     while True:
         some, following = store.spans.reprice(position, book.cost, wanted)
         changed += some
@@ -248,7 +226,7 @@ def _every(store: Store, wanted: SpanFilter) -> Iterator[Span]:
     position = None
     while page := store.spans.find(wanted, 2000, position):
         yield from page
-        position = (page[-1].start, page[-1].span_id)
+        position = (page[-1].start, page[-1].span_id, page[-1].trace_id)
 
 
 # What people say
@@ -273,7 +251,7 @@ def _filter(filters: Filters) -> SpanFilter:
     if "model" in given:
         given["provider"], given["model"] = _named(given.get("provider"), given["model"])
     elif "provider" in given:
-        given["provider"] = provider_name(given["provider"])
+        given["provider"] = telemetry_name(given["provider"])
     return SpanFilter(**given)
 
 
@@ -300,7 +278,7 @@ def _named(provider: str | None, model: str) -> tuple[str | None, str]:
     prefix, slash, rest = model.partition("/")
     if provider is None and slash and find_profile(prefix) is not None:
         provider, model = prefix, rest
-    return (None if provider is None else provider_name(provider)), model
+    return (None if provider is None else telemetry_name(provider)), model
 
 
 def _dollars(amount: Decimal | float | str, name: str) -> Decimal:
@@ -313,10 +291,10 @@ def _dollars(amount: Decimal | float | str, name: str) -> Decimal:
     return dollars
 
 
-def _position(cursor: str | None) -> tuple[int, str] | None:
+def _position(cursor: str | None) -> tuple[int, str, str] | None:
     if cursor is None:
         return None
-    start, dot, span_id = cursor.partition(".")
-    if not dot or not start.isdecimal():
-        raise InvalidRequestError(f"{cursor!r} is no cursor: pass the `next` of an earlier answer")
-    return int(start), span_id
+    match cursor.split("."):
+        case [start, span_id, trace_id] if start.isdecimal() and len(start) < 20:
+            return int(start), span_id, trace_id
+    raise InvalidRequestError(f"{cursor!r} is no cursor: pass the `next` of an earlier answer")

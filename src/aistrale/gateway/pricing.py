@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from aistrale.exceptions import ConfigurationError, StoreError
 from aistrale.models import Completion, Embedding
 from aistrale.prices import Price, PriceBook
+from aistrale.providers import telemetry_name
 from aistrale.store.location import database_url
 from aistrale.store.peek import watch
 
@@ -24,7 +25,7 @@ def price(result: Completion | Embedding) -> Decimal | None:
     models = [result.model, *((last.model,) if last else ())]
     address = urlsplit(last.base_url).hostname if last else None
     book = PriceBook(_own_prices())
-    cost = book.price(result.provider, models, result.usage, address, time.time_ns())
+    cost = book.price(telemetry_name(result.provider), models, result.usage, address, time.time_ns())
     return None if cost is None else cost.amount
 
 

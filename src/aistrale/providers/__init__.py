@@ -6,7 +6,7 @@ whose `protocol` may name a codec class of its own as `module:attribute`.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
@@ -16,7 +16,7 @@ from aistrale.providers.codec import Codec
 from aistrale.providers.profile import Profile, Route
 from aistrale.providers.profiles import PROFILES
 
-__all__ = ["Codec", "Profile", "Route", "PROFILES", "codec_of", "find_profile", "provider_names"]
+__all__ = ["Codec", "Profile", "Route", "PROFILES", "codec_of", "find_profile", "provider_names", "telemetry_name"]
 
 _CODECS = {
     "openai": "aistrale.providers.openai:OpenAICodec",
@@ -59,6 +59,13 @@ def find_profile(name: str) -> Profile | None:
 def provider_names() -> list[str]:
     """The names of all providers there are."""
     return sorted({*PROFILES, *_installed()})
+
+
+@lru_cache(maxsize=256)
+def telemetry_name(provider: str) -> str:
+    """A provider's name in the OpenTelemetry conventions."""
+    profile = find_profile(provider)
+    return (profile.telemetry_name if profile else None) or provider
 
 
 @cache

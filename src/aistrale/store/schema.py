@@ -24,6 +24,11 @@ def to_dollars(picodollars: int) -> Decimal:
     return (Decimal(picodollars) * PICO).normalize() if picodollars else Decimal(0)
 
 
+def rounded(dollars: Decimal) -> Decimal:
+    """US dollars as the database keeps them."""
+    return to_dollars(to_picodollars(dollars))
+
+
 class Money(TypeDecorator[Decimal]):
     """US dollars, exact: a Decimal in Python, whole picodollars in the database."""
 

@@ -20,7 +20,7 @@ from aistrale.models import Usage
 from aistrale.records import Percentiles, Summary, moment
 from aistrale.spans import INFERENCE, USAGE_ATTRIBUTES, Span, decode_events, encode, encode_events
 from aistrale.store.database import Database, insert_many
-from aistrale.store.schema import span_hours, span_tags, spans, to_dollars, to_picodollars
+from aistrale.store.schema import rounded, span_hours, span_tags, spans, to_dollars, to_picodollars
 from aistrale.store.totals import COUNTS, Durations, Totals
 
 HOUR = 3600 * 10**9
@@ -29,6 +29,9 @@ CHUNK = 5000
 
 Key: TypeAlias = tuple[str, str]
 """A trace id and a span id."""
+
+Position: TypeAlias = tuple[int, str, str]
+"""Where a span stands in the order of time: its start, its id, and its trace's."""
 
 _DIMENSIONS = ("surface", "operation", "provider", "model", "status")
 _OF_HOURS = (*_DIMENSIONS, "hour", "day")
@@ -65,6 +68,14 @@ class SpanFilter:
         return all(getattr(self, name) is None for name in ("session", "user", "tag", "min_cost", "min_latency"))
 
 
+def position_of(span: Span) -> Position:
+    """Where a span stands in the order of time."""
+    return span.start, span.span_id, span.trace_id
+
+
+_POSITION = (spans.c.start_time, spans.c.span_id, spans.c.trace_id)
+
+
 class SpanStore:
     """Every method raises StoreError if the database cannot do it, and then has changed nothing."""
 
@@ -89,16 +100,16 @@ class SpanStore:
         _add_hours(connection, map(_Row._make, rows))
         return added
 
-    def reprice(self, after: tuple[int, str], costs: Any, filter: SpanFilter) -> tuple[int, tuple[int, str] | None]:
+    def reprice(self, after: Position, costs: Any, filter: SpanFilter) -> tuple[int, Position | None]:
         """Price the next CHUNK of calls again, in the order of time; a cursor leads from chunk to chunk.
 
         `costs` says for a span its Cost, or None. Returns how many changed, and the next cursor, None at the end.
         """
-        position = tuple_(spans.c.start_time, spans.c.span_id) > tuple_(*after)
+        position = tuple_(*_POSITION) > tuple_(*after)
         query = (
             select(spans)
             .where(position, spans.c.operation.in_(INFERENCE), *_conditions(filter))
-            .order_by(spans.c.start_time, spans.c.span_id)
+            .order_by(*_POSITION)
             .limit(CHUNK)
         )
         changed = 0
@@ -108,7 +119,7 @@ class SpanStore:
             for row in rows:
                 span = _span(row)
                 cost = costs(span)
-                new = (cost and cost.amount, cost and cost.source, cost and cost.version)
+                new = (cost and rounded(cost.amount), cost and cost.source, cost and cost.version)
                 if new == (span.cost, span.cost_source, span.price_version):
                     continue
                 changed += 1
@@ -122,7 +133,7 @@ class SpanStore:
                 now.append(_Row._make(_row(span)))
             _add_hours(connection, before, sign=-1)
             _add_hours(connection, now)
-        end = (rows[-1].start_time, rows[-1].span_id) if len(rows) == CHUNK else None
+        end = position_of(_span(rows[-1])) if len(rows) == CHUNK else None
         return changed, end
 
     def purge(self, before: int) -> int:
@@ -143,12 +154,12 @@ class SpanStore:
 
     # Reading
 
-    def find(self, filter: SpanFilter, limit: int, after: tuple[int, str] | None = None) -> list[Span]:
-        """Spans, the newest first; those after a position (start and span id) of an earlier answer."""
+    def find(self, filter: SpanFilter, limit: int, after: Position | None = None) -> list[Span]:
+        """Spans, the newest first; those after a position in that order."""
         query = select(spans).where(*_conditions(filter))
         if after is not None:
-            query = query.where(tuple_(spans.c.start_time, spans.c.span_id) < tuple_(*after))
-        query = query.order_by(spans.c.start_time.desc(), spans.c.span_id.desc()).limit(limit)
+            query = query.where(tuple_(*_POSITION) < tuple_(*after))
+        query = query.order_by(*(column.desc() for column in _POSITION)).limit(limit)
         with self._database.read() as connection:
             return [_span(row) for row in connection.execute(query)]
 
@@ -178,13 +189,15 @@ class SpanStore:
 
 # Rows
 
+_LARGEST = 2**63 // 10
+
 _Row = namedtuple("_Row", spans.columns.keys())  # type: ignore[misc]
 """A row of `spans` as the drivers take it."""
 
 
 def _row(span: Span) -> tuple[Any, ...]:
     """A span as the drivers take it, in the order of the table's columns."""
-    tokens = [span.attributes.get(name) for name in USAGE_ATTRIBUTES.values()]
+    tokens = [_count(span.attributes.get(name)) for name in USAGE_ATTRIBUTES.values()]
     first = span.time_to_first_token
     return (
         *(span.trace_id, span.span_id, span.parent_id, _text(span.name), span.kind),
@@ -193,11 +206,16 @@ def _row(span: Span) -> tuple[Any, ...]:
         *map(_text, (span.response_model, span.session_id, span.user_id)),
         span.cached,
         *tokens,
-        None if first is None else round(first * 1e9),
-        None if span.cost is None else to_picodollars(span.cost),
+        None if first is None else _count(round(first * 1e9)),
+        None if span.cost is None else _count(to_picodollars(span.cost)),
         *(span.cost_source, span.price_version),
         *(encode(span.attributes), encode_events(span.events)),
     )
+
+
+def _count(value: Any) -> int | None:
+    """A number as any database can hold it, and sums of some; None for one that cannot be meant."""
+    return value if type(value) is int and 0 <= value < _LARGEST else None
 
 
 def _text(value: Any) -> str | None:
@@ -256,7 +274,7 @@ def _conditions(filter: SpanFilter) -> Iterator[ColumnElement[bool]]:
         (table.status, filter.status),
     ):
         if value is not None:
-            yield column == value
+            yield column == _text(value)
     if filter.min_cost is not None:
         yield table.cost >= filter.min_cost
     if filter.min_latency is not None:
@@ -264,7 +282,7 @@ def _conditions(filter: SpanFilter) -> Iterator[ColumnElement[bool]]:
     if filter.calls_only:
         yield table.operation.in_(INFERENCE)
     if filter.tag is not None:
-        tagged = select(span_tags.c.trace_id, span_tags.c.span_id).where(span_tags.c.tag == filter.tag)
+        tagged = select(span_tags.c.trace_id, span_tags.c.span_id).where(span_tags.c.tag == _text(filter.tag))
         yield tuple_(table.trace_id, table.span_id).in_(tagged)
 
 

@@ -16,7 +16,7 @@ from opentelemetry.util.types import AttributeValue
 from aistrale.contract import Call
 from aistrale.exceptions import APIError
 from aistrale.models import Attempt, Completion, CompletionRequest, Embedding, Usage
-from aistrale.providers import find_profile
+from aistrale.providers import telemetry_name
 from aistrale.spans import USAGE_ATTRIBUTES
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
@@ -78,7 +78,7 @@ def where(call: Call) -> Attributes:
 @lru_cache(maxsize=256)
 def _place(provider: str, model: str, base_url: str) -> Attributes:
     parts = urlsplit(base_url)
-    attributes: Attributes = {"gen_ai.provider.name": provider_name(provider), "gen_ai.request.model": model}
+    attributes: Attributes = {"gen_ai.provider.name": telemetry_name(provider), "gen_ai.request.model": model}
     if parts.hostname:
         attributes["server.address"] = parts.hostname
         attributes["server.port"] = parts.port or (443 if parts.scheme == "https" else 80)
@@ -108,7 +108,7 @@ def attempt_attributes(attempt: Attempt, number: int) -> Attributes:
     attributes: Attributes = {
         "aistrale.attempt.number": number,
         "aistrale.attempt.seconds": attempt.seconds,
-        "gen_ai.provider.name": provider_name(attempt.provider),
+        "gen_ai.provider.name": telemetry_name(attempt.provider),
         "gen_ai.request.model": attempt.model,
     }
     if attempt.error is not None:
@@ -140,9 +140,3 @@ def _add_usage(attributes: Attributes, usage: Usage) -> None:
     for field, name in USAGE_ATTRIBUTES.items():
         if (tokens := getattr(usage, field)) or field in ("input_tokens", "output_tokens"):
             attributes[name] = tokens
-
-
-@lru_cache(maxsize=256)
-def provider_name(provider: str) -> str:
-    profile = find_profile(provider)
-    return (profile.telemetry_name if profile else None) or provider

@@ -8,7 +8,8 @@ from opentelemetry import metrics
 
 from aistrale.contract import Call
 from aistrale.models import Completion, Embedding, Usage
-from aistrale.tracing.attributes import SCHEMA_URL, Attributes, provider_name
+from aistrale.providers import telemetry_name
+from aistrale.tracing.attributes import SCHEMA_URL, Attributes
 from aistrale.version import __version__
 
 _SECONDS = [0.01 * 2**power for power in range(14)]
@@ -54,6 +55,6 @@ class Metrics:
 def _labels(call: Call) -> Attributes:
     return {
         "gen_ai.operation.name": call.operation,
-        "gen_ai.provider.name": provider_name(call.provider),
+        "gen_ai.provider.name": telemetry_name(call.provider),
         "gen_ai.request.model": call.model,
     }
