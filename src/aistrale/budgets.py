@@ -107,8 +107,10 @@ class BudgetHandler(CallbackHandler):
         options = call.request.options
         try:
             bring_up_to_date(self._url)
-            open_store(self._url).budgets.check(options.session_id, call.request.user, options.tags)
+            found = open_store(self._url).budgets.check(options.session_id, call.request.user, options.tags)
+            self._watch.learned(hard_budgets=found)
         except StoreError as error:
+            self._watch.look_away()
             logger.warning("budgets cannot be checked, the call goes on: %s", error)
 
 

@@ -158,4 +158,11 @@ class BudgetExceededError(AistraleError):
 
 
 class StoreError(AistraleError):
-    """The database could not do what was asked of it; nothing was lost."""
+    """The database could not do what was asked of it; nothing was lost.
+
+    `unavailable`: it could not be used at all, as apart from refusing what was asked.
+    """
+
+    def __init__(self, message: str, *, unavailable: bool = False) -> None:
+        super().__init__(message)
+        self.unavailable = unavailable

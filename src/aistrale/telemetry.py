@@ -35,7 +35,7 @@ from aistrale.tracing.tracer import Tracer
 from aistrale.trees import TraceNode, as_trees
 
 if TYPE_CHECKING:
-    from aistrale.store.spans import SpanFilter
+    from aistrale.store.filters import SpanFilter
     from aistrale.store.store import Store
 
 
@@ -233,7 +233,7 @@ def _every(store: Store, wanted: SpanFilter) -> Iterator[Span]:
 
 
 def _filter(filters: Filters) -> SpanFilter:
-    from aistrale.store.spans import SpanFilter
+    from aistrale.store.filters import SpanFilter
 
     for name in filters:
         if name not in Filters.__annotations__:

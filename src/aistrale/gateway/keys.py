@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
+from aistrale.exceptions import StoreError
 from aistrale.keys import Secret
 from aistrale.store.peek import watch
 
 SECONDS = 5.0
 """How long a look into the books is good for."""
+
+logger = logging.getLogger("aistrale")
 
 
 class StoredKeys:
@@ -27,7 +31,10 @@ class StoredKeys:
         return watch(self._url).now().tokens
 
     def find(self, provider: str) -> Secret | None:
-        """A provider's key. Raises StoreError if there are keys that cannot be read."""
+        """A provider's key.
+
+        Raises StoreError if there are keys that cannot be decrypted. A database that cannot be used has none.
+        """
         if self.blocking:
             self._read()
         elif self._keys and self._url is not None and not watch(self._url).now().tokens:
@@ -38,5 +45,11 @@ class StoredKeys:
         from aistrale.store.store import open_store
 
         assert self._url is not None
-        self._keys = dict(open_store(self._url).tokens.keys())
+        try:
+            self._keys = dict(open_store(self._url).tokens.keys())
+        except StoreError as error:
+            if not error.unavailable:
+                raise
+            watch(self._url).look_away()
+            logger.warning("keys cannot be read from the books, those of the environment are taken: %s", error)
         self._read_at = time.monotonic()

@@ -80,18 +80,21 @@ class BudgetStore:
                         spend = Spend(budget, period, value, before + amount)
                         transaction.emit("cost.threshold_exceeded", _told(spend, part))
 
-    def check(self, session: str | None, user: str | None, tags: Iterable[str]) -> None:
-        """Raise BudgetExceededError if a hard budget that counts such a call is used up."""
+    def check(self, session: str | None, user: str | None, tags: Iterable[str]) -> bool:
+        """Raise BudgetExceededError if a hard budget that counts such a call is used up.
+
+        The result is whether there are hard budgets at all.
+        """
         now, tags = time.time_ns(), tuple(tags)
         with self._database.read() as connection:
-            for budget in _read(connection):
-                if not budget.hard:
-                    continue
+            hard = [budget for budget in _read(connection) if budget.hard]
+            for budget in hard:
                 period = budget.period_of(now)
                 for value in _scope_values(budget, session, user, tags):
                     spend = Spend(budget, period, value, _spent(connection, budget, period, value))
                     if spend.is_exhausted:
                         raise BudgetExceededError(_refusal(spend))
+        return bool(hard)
 
 
 def _scope_values(budget: Budget, session: str | None, user: str | None, tags: Iterable[str]) -> Iterator[str]:

@@ -111,7 +111,8 @@ class Database:
             yield
         except (SQLAlchemyError, OSError) as error:
             origin = _origin(error)
-            raise StoreError(f"{self.name}: {_said(origin)}. {_advice(origin, self.is_sqlite)}") from origin
+            message = f"{self.name}: {_said(origin)}. {_advice(origin, self.is_sqlite)}"
+            raise StoreError(message, unavailable=True) from origin
 
 
 def insert_many(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -7,15 +7,17 @@ database has to be asked.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from aistrale.store.location import sqlite_path
 
-SECONDS = 1.0
-"""How old a glance may be."""
+SECONDS, SHARED_SECONDS = 1.0, 5.0
+"""How old a glance may be, and what a shared database said."""
+
+AWAY_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +37,31 @@ class Watch:
 
     def __init__(self, url: str) -> None:
         self._path = sqlite_path(url)
-        self._seen, self._at = NOTHING, -SECONDS
+        self._seen, self._until = NOTHING, 0.0
 
     def now(self) -> Glance:
-        """What there is, as of the last second; of a shared database nothing is known, so all is possible."""
-        if self._path is None:
-            return EVERYTHING
-        if time.monotonic() - self._at >= SECONDS:
-            self._seen, self._at = glance(self._path), time.monotonic()
+        """What there is, as far as is known; of a shared database that was not asked lately, all is possible."""
+        if time.monotonic() >= self._until:
+            if self._path is None:
+                return EVERYTHING
+            self._keep(glance(self._path), SECONDS)
         return self._seen
+
+    def learned(self, *, hard_budgets: bool) -> None:
+        """A shared database was asked."""
+        if self._path is None:
+            self._keep(replace(EVERYTHING, hard_budgets=hard_budgets), SHARED_SECONDS)
 
     def look_again(self) -> None:
         """Forget what was seen: this process has changed it."""
-        self._at = -SECONDS
+        self._until = 0.0
+
+    def look_away(self) -> None:
+        """The database cannot be used: calls go on without it, and do not wait for it for a while."""
+        self._keep(NOTHING, AWAY_SECONDS)
+
+    def _keep(self, seen: Glance, seconds: float) -> None:
+        self._seen, self._until = seen, time.monotonic() + seconds
 
 
 @cache

@@ -100,7 +100,7 @@ span_hours = Table(
     *(
         _required(name, BigInteger)
         for name in (
-            *("calls", "cached", "unpriced", "input_tokens", "output_tokens"),
+            *("calls", "unpriced", "cached", "input_tokens", "output_tokens"),
             *("cache_read_tokens", "cache_write_tokens", "reasoning_tokens"),
         )
     ),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from array import array
+import struct
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,53 +14,78 @@ _LOG_GROWTH = math.log(_GROWTH)
 _UNIT = 1000
 """Nanoseconds: nothing shorter is told apart."""
 
-COUNTS = (
-    *("calls", "cached", "unpriced", "input_tokens", "output_tokens"),
+_LAST = 3000
+"""The bucket of all that takes longer than a hundred days."""
+
+_LANE = 32
+
+COUNTED_COLUMNS = (
+    *("cached", "input_tokens", "output_tokens"),
     *("cache_read_tokens", "cache_write_tokens", "reasoning_tokens"),
 )
+COUNTS = ("calls", "unpriced", *COUNTED_COLUMNS)
 
 
 def bucket_of(nanoseconds: int) -> int:
     """The bucket of a duration: each is a hundredth wider than the one before."""
-    return min(0xFFFF, math.ceil(math.log(nanoseconds / _UNIT) / _LOG_GROWTH)) if nanoseconds > _UNIT else 0
+    return min(_LAST, math.ceil(math.log(nanoseconds / _UNIT) / _LOG_GROWTH)) if nanoseconds > _UNIT else 0
 
 
-class Durations(Counter[int]):
-    """How often each bucket of durations occurred: percentiles to half a percent, in a few kilobytes."""
+class Durations:
+    """How often each bucket of durations occurred: percentiles to half a percent, in a few kilobytes.
+
+    One large number, whose lanes of 32 bits are the counts: adding thousands of histograms up, which a summary does,
+    is then adding numbers.
+    """
+
+    __slots__ = ("_lanes",)
+
+    def __init__(self, buckets: Iterable[int] | Mapping[int, int] = ()) -> None:
+        self._lanes = sum(count << _LANE * bucket for bucket, count in Counter(buckets).items())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Durations) and self._lanes == other._lanes
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def count(self, bucket: int) -> None:
+        """Count one more."""
+        self._lanes += 1 << _LANE * bucket
+
+    def add(self, other: Durations, sign: int) -> None:
+        """Add those of others, or with sign -1 take them out again."""
+        self._lanes += sign * other._lanes
 
     def percentile(self, part: float) -> float | None:
         """The duration, in seconds, that `part` (0 to 1) of them do not exceed; None if there are none."""
-        rank = math.ceil(part * self.total())
-        for bucket in sorted(self):
-            rank -= self[bucket]
+        first, counts = self._counts()
+        rank = max(1, math.ceil(part * sum(counts)))
+        for bucket, count in enumerate(counts, first):
+            rank -= count
             if rank <= 0:
                 return _UNIT * 2 * _GROWTH**bucket / (1 + _GROWTH) / 1e9
         return None
 
     def encode(self) -> bytes:
-        """As bytes: the buckets, two bytes each, then their counts, four bytes each."""
-        buckets = sorted(bucket for bucket, count in self.items() if count > 0)
-        return _little("H", buckets) + _little("I", [self[bucket] for bucket in buckets])
+        """As bytes: the first bucket, two bytes, and the counts from there on, four bytes each, little-endian."""
+        first, counts = self._counts()
+        return first.to_bytes(2, "little") + b"".join(count.to_bytes(4, "little") for count in counts)
 
     @classmethod
     def decode(cls, data: bytes) -> Durations:
         """What `encode` made."""
-        half = len(data) // 6 * 2
-        buckets, counts = array("H", data[:half]), array("I", data[half:])
-        if _IS_BIG_ENDIAN:
-            buckets.byteswap()
-            counts.byteswap()
-        return cls(dict(zip(buckets, counts, strict=True)))
+        durations = cls()
+        durations._lanes = int.from_bytes(data[2:], "little") << _LANE * int.from_bytes(data[:2], "little")
+        return durations
 
-
-_IS_BIG_ENDIAN = array("H", [1]).tobytes() == b"\0\1"
-
-
-def _little(kind: str, values: list[int]) -> bytes:
-    packed = array(kind, values)
-    if _IS_BIG_ENDIAN:
-        packed.byteswap()
-    return packed.tobytes()
+    def _counts(self) -> tuple[int, Sequence[int]]:
+        """The first bucket that occurred, and the counts from there to the last."""
+        if not self._lanes:
+            return 0, ()
+        first = ((self._lanes & -self._lanes).bit_length() - 1) // _LANE
+        rest = self._lanes >> _LANE * first
+        lanes = -(-rest.bit_length() // _LANE)
+        return first, struct.unpack(f"<{lanes}I", rest.to_bytes(4 * lanes, "little"))
 
 
 @dataclass(slots=True)
@@ -87,9 +113,9 @@ class Totals:
         self.cache_read_tokens += row.cache_read_tokens or 0
         self.cache_write_tokens += row.cache_write_tokens or 0
         self.reasoning_tokens += row.reasoning_tokens or 0
-        self.latencies[bucket_of(row.duration)] += 1
+        self.latencies.count(bucket_of(row.duration))
         if row.first_token is not None:
-            self.first_tokens[bucket_of(row.first_token)] += 1
+            self.first_tokens.count(bucket_of(row.first_token))
         if row.cost is not None:
             self.cost += row.cost
         elif row.status != "error" or row.input_tokens is not None:  # what failed at once is not billed
@@ -99,6 +125,5 @@ class Totals:
         """Add the sums of other spans, or with sign -1 take them out again."""
         for name in (*COUNTS, "cost"):
             setattr(self, name, getattr(self, name) + sign * getattr(other, name))
-        for mine, theirs in ((self.latencies, other.latencies), (self.first_tokens, other.first_tokens)):
-            for bucket, count in theirs.items():
-                mine[bucket] += sign * count
+        self.latencies.add(other.latencies, sign)
+        self.first_tokens.add(other.first_tokens, sign)

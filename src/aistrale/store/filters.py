@@ -1,0 +1,78 @@
+"""Which spans are meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import ColumnElement, select, tuple_
+
+from aistrale.spans import INFERENCE
+from aistrale.store.schema import span_tags, spans
+
+
+@dataclass(frozen=True, slots=True)
+class SpanFilter:
+    """Which spans: those for which all of this is so.
+
+    since, until: started then or later, and before; nanoseconds since 1970. min_cost: US dollars at least.
+    min_latency: seconds at least. calls_only: only spans that asked a model.
+    """
+
+    since: int | None = None
+    until: int | None = None
+    model: str | None = None
+    provider: str | None = None
+    operation: str | None = None
+    surface: str | None = None
+    session: str | None = None
+    user: str | None = None
+    status: str | None = None
+    tag: str | None = None
+    min_cost: Decimal | None = None
+    min_latency: float | None = None
+    calls_only: bool = False
+
+    @property
+    def fits_hours(self) -> bool:
+        """Whether hourly sums can tell what it selects."""
+        return all(getattr(self, name) is None for name in ("session", "user", "tag", "min_cost", "min_latency"))
+
+
+def conditions_of(filter: SpanFilter) -> Iterator[ColumnElement[bool]]:
+    table = spans.c
+    if filter.since is not None:
+        yield table.start_time >= filter.since
+    if filter.until is not None:
+        yield table.start_time < filter.until
+    for column, value in (
+        (table.model, filter.model),
+        (table.provider, filter.provider),
+        (table.operation, filter.operation),
+        (table.surface, filter.surface),
+        (table.session_id, filter.session),
+        (table.user_id, filter.user),
+        (table.status, filter.status),
+    ):
+        if value is not None:
+            yield column == as_text(value)
+    if filter.min_cost is not None:
+        yield table.cost >= filter.min_cost
+    if filter.min_latency is not None:
+        yield table.duration >= round(filter.min_latency * 1e9)
+    if filter.calls_only:
+        yield table.operation.in_(INFERENCE)
+    if filter.tag is not None:
+        tagged = select(span_tags.c.trace_id, span_tags.c.span_id).where(span_tags.c.tag == as_text(filter.tag))
+        yield tuple_(table.trace_id, table.span_id).in_(tagged)
+
+
+def as_text(value: Any) -> str | None:
+    """A text as any database can hold it: neither NUL nor lone surrogates. The attributes keep the true one."""
+    if value is None:
+        return None
+    if type(value) is str and value.isascii() and "\0" not in value:
+        return value
+    return str(value).encode("utf-8", "replace").decode().replace("\0", "\ufffd")

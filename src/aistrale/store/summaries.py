@@ -1,0 +1,186 @@
+"""Calls added up, by hour as they come and by whatever is asked for.
+
+The sums of each hour (table `span_hours`) are kept in the transaction that writes, reprices or purges the
+spans they are of, so that a summary over months reads a few thousand rows and agrees with the spans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, replace
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, Connection, and_, delete, select, type_coerce, update
+
+from aistrale.exceptions import InvalidRequestError
+from aistrale.models import Usage
+from aistrale.records import Percentiles, Summary, moment
+from aistrale.spans import INFERENCE
+from aistrale.store.database import insert_many
+from aistrale.store.filters import SpanFilter, as_text, conditions_of
+from aistrale.store.schema import span_hours, span_tags, spans, to_dollars, to_picodollars
+from aistrale.store.totals import COUNTED_COLUMNS, COUNTS, Durations, Totals
+
+HOUR = 3600 * 10**9
+
+_DIMENSIONS = ("surface", "operation", "provider", "model", "status")
+_OF_HOURS = (*_DIMENSIONS, "hour", "day")
+"""What hourly sums can be told apart by."""
+
+GROUPINGS = (*_OF_HOURS, "user", "session", "tag")
+
+
+def summary(connection: Connection, by: str, filter: SpanFilter) -> list[Summary]:
+    """Calls added up for each value of `by`, one of GROUPINGS; times by their order, all else the dearest first."""
+    if by not in GROUPINGS:
+        raise InvalidRequestError(f"by must be one of {', '.join(GROUPINGS)}, not {by!r}")
+    groups: dict[str, _Group] = {}
+    if by in _OF_HOURS and filter.fits_hours:
+        for part in _around_hours(filter):
+            _add_spans(groups, connection, by, part)
+        _add_sums(groups, connection, by, filter)
+    else:
+        _add_spans(groups, connection, by, filter)
+    listed = [_summary(key, group) for key, group in groups.items()]
+    if by in ("hour", "day"):
+        return sorted(listed, key=lambda entry: entry.key)
+    return sorted(listed, key=lambda entry: (-entry.cost, -entry.calls, entry.key))
+
+
+class _Group(Totals):
+    """The sums of one line of a summary."""
+
+    __slots__ = ("errors",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors = 0
+
+
+def _hour_key(row: Any) -> tuple[Any, ...]:
+    return (row.start_time // HOUR * HOUR, *(getattr(row, name) or "" for name in _DIMENSIONS))
+
+
+def add_to_hours(connection: Connection, rows: Iterable[Any], sign: int = 1) -> None:
+    """Bring the hourly sums up to rows that were written, or with sign -1 deleted."""
+    changes: dict[tuple[Any, ...], Totals] = {}
+    for row in rows:
+        if row.operation in INFERENCE:
+            changes.setdefault(_hour_key(row), Totals()).add_span(row)
+    if not changes:
+        return
+    kept = connection.execute(select(span_hours).where(span_hours.c.hour.in_({key[0] for key in changes})))
+    stored = {(row.hour, *(getattr(row, name) for name in _DIMENSIONS)): _totals(row) for row in kept}
+    fresh = []
+    for key, change in changes.items():
+        totals = stored.get(key)
+        if totals is None:
+            fresh.append((*key, *_values(change)))
+            continue
+        totals.add(change, sign)
+        where = and_(*(column == value for column, value in zip(span_hours.primary_key, key, strict=True)))
+        if totals.calls:
+            values = dict(zip(span_hours.columns.keys()[len(key) :], _values(totals), strict=True))
+            connection.execute(update(span_hours).where(where).values({**values, "cost": to_dollars(totals.cost)}))
+        else:
+            connection.execute(delete(span_hours).where(where))
+    insert_many(connection, span_hours, fresh)
+
+
+def _values(totals: Totals) -> tuple[Any, ...]:
+    """Sums as the drivers take them, in the order of the table's columns after its key."""
+    counts = (getattr(totals, name) for name in COUNTS)
+    return (*counts, totals.cost, totals.latencies.encode(), totals.first_tokens.encode())
+
+
+def _totals(row: Any) -> Totals:
+    counts = {name: getattr(row, name) for name in COUNTS}
+    latencies, first_tokens = Durations.decode(row.latencies), Durations.decode(row.first_tokens)
+    return Totals(**counts, cost=to_picodollars(row.cost), latencies=latencies, first_tokens=first_tokens)
+
+
+def _around_hours(filter: SpanFilter) -> Iterator[SpanFilter]:
+    """The parts of a time span that are no whole hours."""
+    since, until = filter.since, filter.until
+    first, last = _whole_hours(filter)
+    if last is not None and first is not None and first >= last:
+        yield filter
+        return
+    if since is not None and first != since:
+        yield replace(filter, until=first)
+    if until is not None and last != until:
+        yield replace(filter, since=last)
+
+
+def _whole_hours(filter: SpanFilter) -> tuple[int | None, int | None]:
+    """The first and the end of the whole hours in a time span; None where it is open."""
+    first = None if filter.since is None else -(-filter.since // HOUR) * HOUR
+    last = None if filter.until is None else filter.until // HOUR * HOUR
+    return first, last
+
+
+def _add_sums(groups: dict[str, _Group], connection: Connection, by: str, filter: SpanFilter) -> None:
+    """Add the sums of the whole hours."""
+    first, last = _whole_hours(filter)
+    table = span_hours.c
+    wanted = [(column, getattr(filter, column.name)) for column in map(table.get, _DIMENSIONS) if column is not None]
+    conditions = [column == as_text(value) for column, value in wanted if value is not None]
+    if first is not None:
+        conditions.append(table.hour >= first)
+    if last is not None:
+        conditions.append(table.hour < last)
+    for row in connection.execute(select(span_hours).where(*conditions)):
+        key = row.hour if by in ("day", "hour") else getattr(row, by)
+        group = groups.setdefault(_name(by, key), _Group())
+        totals = _totals(row)
+        group.add(totals)
+        group.errors += totals.calls if row.status == "error" else 0
+
+
+def _add_spans(groups: dict[str, _Group], connection: Connection, by: str, filter: SpanFilter) -> None:
+    """Add the sums of spans, one by one."""
+    query = select(_KEYS.get(by, spans.c.start_time).label("key"), *_COUNTED)
+    query = query.where(*conditions_of(replace(filter, calls_only=True)))
+    if by == "tag":
+        tagged = and_(span_tags.c.trace_id == spans.c.trace_id, span_tags.c.span_id == spans.c.span_id)
+        query = query.join(span_tags, tagged)
+    for row in connection.execute(query):
+        group = groups.setdefault(_name(by, row.key), _Group())
+        group.add_span(row)
+        group.errors += row.status == "error"
+
+
+_KEYS: dict[str, ColumnElement[Any]] = {
+    "surface": spans.c.surface,
+    "operation": spans.c.operation,
+    "provider": spans.c.provider,
+    "model": spans.c.model,
+    "status": spans.c.status,
+    "user": spans.c.user_id,
+    "session": spans.c.session_id,
+    "tag": span_tags.c.tag,
+}
+"""What spans are told apart by; for days and hours it is their start."""
+
+_COUNTED = (
+    *(spans.c[name] for name in ("status", "duration", "first_token", *COUNTED_COLUMNS)),
+    type_coerce(spans.c.cost, BigInteger).label("cost"),
+)
+"""What sums need of a span, money as whole picodollars."""
+
+
+def _name(by: str, key: Any) -> str:
+    match by:
+        case "day":
+            return f"{moment(key):%Y-%m-%d}"
+        case "hour":
+            return f"{moment(key):%Y-%m-%dT%H:00}"
+        case _:
+            return key or ""
+
+
+def _summary(key: str, group: _Group) -> Summary:
+    usage = Usage(*(getattr(group, field.name) for field in fields(Usage)))
+    counts = (group.calls, group.errors, group.cached, group.unpriced)
+    times = (Percentiles(*map(d.percentile, (0.5, 0.95, 0.99))) for d in (group.latencies, group.first_tokens))
+    return Summary(key, *counts, usage, to_dollars(group.cost), *times)
