@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("aistrale")
 
+_MOST = 1_000_000
+
 Amount = Decimal | float | str
 
 
@@ -125,6 +127,6 @@ def _amount(value: Amount, name: str) -> Decimal:
         amount = Decimal(str(value))
     except InvalidOperation:
         amount = Decimal(0)
-    if not amount.is_finite() or amount <= 0:
-        raise InvalidRequestError(f"{name} must be a positive number, not {value!r}")
+    if not amount.is_finite() or not 0 < amount <= _MOST:
+        raise InvalidRequestError(f"{name} must be a positive number up to {_MOST:,}, not {value!r}")
     return amount

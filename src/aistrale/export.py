@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -34,7 +35,8 @@ def write_spans(path: Path, format: str | None, spans: Iterable[Span]) -> int:
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()
     return number
 
 
@@ -76,7 +78,7 @@ def _write_jsonl(path: Path, spans: Iterable[Span]) -> int:
 
 def _write_csv(path: Path, spans: Iterable[Span]) -> int:
     number = 0
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
         writer = csv.DictWriter(file, list(as_row(Span("", "", "", 0, 0))))
         writer.writeheader()
         for number, span in enumerate(spans, 1):  # noqa: B007 - the last one is the count
@@ -100,10 +102,15 @@ def _write_parquet(path: Path, spans: Iterable[Span]) -> int:
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in as_row(Span("", "", "", 0, 0))])
     number = 0
     with pq.ParquetWriter(path, schema) as writer:
-        for page in _pages(map(as_row, spans)):
+        for page in _pages({name: _true_text(value) for name, value in as_row(span).items()} for span in spans):
             writer.write_table(pa.Table.from_pylist(page, schema))
             number += len(page)
     return number
+
+
+def _true_text(value: Any) -> Any:
+    """Text without what is no character."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _pages(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -46,9 +46,15 @@ def moment(nanoseconds: int) -> datetime:
 
 
 def to_nanoseconds(when: datetime) -> int:
-    """A time as nanoseconds since 1970; one without a zone is local time."""
-    whole = int(when.replace(microsecond=0).timestamp())
-    return whole * 10**9 + when.microsecond * 1000
+    """A time as nanoseconds since 1970, as far as 64 bits go; one without a zone is local time."""
+    try:
+        whole = int(when.replace(microsecond=0).timestamp())
+    except (ValueError, OverflowError):  # the first and the last days of the calendar, in some zone
+        whole = -_FARTHEST if when.year < 1970 else _FARTHEST
+    return max(-_FARTHEST, min(_FARTHEST, whole * 10**9 + when.microsecond * 1000))
+
+
+_FARTHEST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,8 @@ def tool(name: str, *, call_id: str | None = None, description: str | None = Non
 
 def query(*, limit: int = 1000, cursor: str | None = None, **filters: Unpack[Filters]) -> Spans:
     """Spans, the newest first, at most `limit`; `cursor` leads on from an earlier answer's `next`."""
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise InvalidRequestError(f"limit must be a whole number from 1 on, not {limit!r}")
     wanted = _filter(filters)
     found = Spans(_books().spans.find(wanted, limit + 1, _position(cursor)))
     if len(found) > limit:
@@ -239,13 +241,18 @@ def _filter(filters: Filters) -> SpanFilter:
         if name not in Filters.__annotations__:
             raise TypeError(f"there is no filter {name!r}; known are {', '.join(Filters.__annotations__)}")
     given: dict[str, Any] = {name: value for name, value in filters.items() if value is not None}
-    if "last" in given:
-        given["since"] = _moment(given.pop("last"), "last")
     for name in ("since", "until"):
-        if isinstance(given.get(name), datetime):
+        if name in given:
+            if not isinstance(given[name], datetime):
+                raise InvalidRequestError(f"{name} must be a datetime, not {given[name]!r}")
             given[name] = to_nanoseconds(given[name])
+    if "last" in given:
+        given["since"] = max(_moment(given.pop("last"), "last"), given.get("since", 0))
     if "status" in given and given["status"] not in ("ok", "error"):
         raise InvalidRequestError(f"status must be 'ok' or 'error', not {given['status']!r}")
+    latency = given.get("min_latency", 0)
+    if isinstance(latency, bool) or not isinstance(latency, int | float) or not 0 <= latency < 10**9:
+        raise InvalidRequestError(f"min_latency must be a number of seconds, not {latency!r}")
     if "min_cost" in given:
         given["min_cost"] = _dollars(given["min_cost"], "min_cost")
     if "model" in given:
@@ -267,8 +274,11 @@ def _moment(ago: str | timedelta | datetime, name: str) -> int:
         match = _AGO.fullmatch(ago)
         if match is None:
             raise InvalidRequestError(f"{name} must be a time such as '30m', '24h', '7d' or '2w', not {ago!r}")
-        ago = timedelta(**{_UNITS[match[2]]: float(match[1])})
-    if not isinstance(ago, timedelta):
+        try:
+            ago = timedelta(**{_UNITS[match[2]]: float(match[1])})
+        except OverflowError:  # longer than there has been time
+            return 0
+    if not isinstance(ago, timedelta) or ago < timedelta(0):
         raise InvalidRequestError(f"{name} must be a text such as '24h' or a timedelta, not {ago!r}")
     return max(0, time.time_ns() - round(ago.total_seconds() * 1e9))
 

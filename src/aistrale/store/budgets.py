@@ -16,7 +16,7 @@ from aistrale.records import Budget, Spend
 from aistrale.spans import Span
 from aistrale.store.database import Database
 from aistrale.store.events import Transaction
-from aistrale.store.schema import budget_spend, budgets, span_tags, spans
+from aistrale.store.schema import budget_spend, budgets, rounded, span_tags, spans
 
 _SCOPE_COLUMNS = {"session": spans.c.session_id, "user": spans.c.user_id, "tag": span_tags.c.tag}
 
@@ -77,7 +77,7 @@ class BudgetStore:
                 before = _raise_spend(connection, budget, period, value, amount)
                 for part in sorted(budget.thresholds):
                     if before < part * budget.limit <= before + amount:
-                        spend = Spend(budget, period, value, before + amount)
+                        spend = Spend(budget, period, value, rounded(before + amount))
                         transaction.emit("cost.threshold_exceeded", _told(spend, part))
 
     def check(self, session: str | None, user: str | None, tags: Iterable[str]) -> bool:

@@ -21,7 +21,8 @@ def to_picodollars(dollars: Decimal) -> int:
 
 def to_dollars(picodollars: int) -> Decimal:
     """Picodollars as US dollars."""
-    return (Decimal(picodollars) * PICO).normalize() if picodollars else Decimal(0)
+    dollars = (picodollars * PICO).normalize()
+    return dollars.quantize(1) if dollars == dollars.to_integral_value() else dollars  # 10, not 1E+1
 
 
 def rounded(dollars: Decimal) -> Decimal:
