@@ -11,6 +11,7 @@ from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any
 
+from aistrale.forks import gate
 from aistrale.models import Usage
 from aistrale.records import moment
 from aistrale.spans import CostSource, Span
@@ -179,4 +180,5 @@ def _table_version() -> str:
 @cache
 def load_table() -> None:
     """Load the price table; without this the first price asked for does, in some 400 ms."""
-    _from_table("openai", ["gpt-4o"], Usage(1, 1), None, 0)
+    with gate.undivided():
+        _from_table("openai", ["gpt-4o"], Usage(1, 1), None, 0)

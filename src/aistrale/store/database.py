@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from aistrale.exceptions import StoreError
+from aistrale.forks import gate
 from aistrale.store.location import make_private, shown, sqlite_path
 from aistrale.store.migrations import MIGRATIONS, Migration, migrate, version_of
 
@@ -45,7 +46,7 @@ class Database:
         self._migrations = migrations
         self._lock = threading.Lock()
         self._engine: Engine | None = None
-        self._pid = os.getpid()
+        gate.close_before_forks(self)
 
     @property
     def is_sqlite(self) -> bool:
@@ -54,7 +55,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that reads one state of the database. Raises StoreError."""
-        with self._typed_errors(), self._opened().connect() as connection:
+        with self._connected() as connection:
             if not self.is_sqlite:
                 connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
@@ -63,7 +64,12 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that writes, one at a time: committed if the block ends well. Raises StoreError."""
-        with self._typed_errors(), self._opened().connect() as connection, self._writing(connection):
+        with self._connected() as connection, self._writing(connection):
+            yield connection
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        with self._typed_errors(), gate.undivided(), self._opened().connect() as connection:
             yield connection
 
     @contextmanager
@@ -79,20 +85,19 @@ class Database:
         with self._lock:
             engine, self._engine = self._engine, None
         if engine is not None:
-            engine.dispose(close=self._pid == os.getpid())
+            engine.dispose()
+
+    def after_fork(self) -> None:
+        """In a child: its parent's lock and connections are none of its own."""
+        self._lock, self._inherited, self._engine = threading.Lock(), self._engine, None
 
     def _opened(self) -> Engine:
-        if self._engine is None or self._pid != os.getpid():
-            with self._lock if self._pid == os.getpid() else threading.Lock():
-                self._open()
-        assert self._engine is not None
-        return self._engine
+        with self._lock:
+            if self._engine is None:
+                self._engine = self._open()
+            return self._engine
 
-    def _open(self) -> None:
-        if self._pid != os.getpid():  # the parent's connections are not ours to close, nor is its lock to wait for
-            self._pid, self._lock, self._engine = os.getpid(), threading.Lock(), None
-        if self._engine is not None:
-            return
+    def _open(self) -> Engine:
         engine = _sqlite(self._path) if self._path is not None else _postgres(self.url)
         try:
             with engine.connect() as connection:
@@ -103,7 +108,7 @@ class Database:
         except BaseException:
             engine.dispose()
             raise
-        self._engine = engine
+        return engine
 
     @contextmanager
     def _typed_errors(self) -> Iterator[None]:

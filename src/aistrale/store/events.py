@@ -72,14 +72,17 @@ class EventLog:
         self._subscribers: list[Subscriber] = []
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        """Write rows with their events: all of them, or none. Raises StoreError."""
+    def transaction(self, *, announce: bool = True) -> Iterator[Transaction]:
+        """Write rows with their events: all of them, or none. Raises StoreError.
+
+        announce=False leaves it to the caller to tell the subscribers, by `announce(transaction.written)`.
+        """
         with self._database.write() as connection:
             transaction = Transaction(connection)
             yield transaction
             transaction.write_events()
-        if self._subscribers:
-            self._announce(transaction.written)
+        if announce and self.has_subscribers:
+            self.announce(transaction.written)
 
     def list(self, since: str | int | None = None, type: EventType | None = None, limit: int = 1000) -> list[Event]:
         """Events, oldest first: those after the event with id `since`, or written from `since` nanoseconds on."""
@@ -116,7 +119,12 @@ class EventLog:
 
         return unsubscribe
 
-    def _announce(self, emitted: Sequence[Event]) -> None:
+    @property
+    def has_subscribers(self) -> bool:
+        return bool(self._subscribers)
+
+    def announce(self, emitted: Sequence[Event]) -> None:
+        """Tell the subscribers of events that are written."""
         with self._lock:
             subscribers = tuple(self._subscribers)
         for event in emitted:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, or_, update
 
 from aistrale.prices import PriceBook, load_table
+from aistrale.records import Event
 from aistrale.spans import Span
 from aistrale.store.budgets import BudgetStore
 from aistrale.store.completions import CompletionStore
@@ -39,12 +40,15 @@ class Store:
         self.tokens = TokenStore(self.events, self.database)
         self.completions = CompletionStore(self.database)
 
-    def record(self, batch: Iterable[Span]) -> None:
-        """Price spans and write them with their events and what they take from budgets. Twice is as once."""
+    def record(self, batch: Iterable[Span], *, announce: bool = True) -> list[Event]:
+        """Price spans and write them with their events and what they take from budgets. Twice is as once.
+
+        announce=False leaves telling subscribers to the caller: the result is the events they are to be told of.
+        """
         spans = list(batch)
         if any(span.is_inference for span in spans):
             load_table()  # takes half a second the first time: not while others wait for their turn to write
-        with self.events.transaction() as transaction:
+        with self.events.transaction(announce=announce) as transaction:
             book = PriceBook(self.prices.read(transaction.connection))
             for span in spans:
                 if (cost := book.cost(span)) is not None:
@@ -54,6 +58,7 @@ class Store:
                 _tell(transaction, span)
             self.budgets.charge(transaction, added)
             _note_use_of_keys(transaction.connection, added)
+        return transaction.written if self.events.has_subscribers and not announce else []
 
     def close(self) -> None:
         """Close its connections. The next use opens others."""

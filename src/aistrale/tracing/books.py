@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aistrale.exceptions import StoreError
+from aistrale.forks import gate
+from aistrale.records import Event
 from aistrale.spans import Span
 from aistrale.store.location import spool_folder, sqlite_path
 from aistrale.store.spool import Spool
@@ -32,9 +36,11 @@ class BooksSink:
     retention: days that spans and events are kept; None: for ever.
     """
 
-    def __init__(self, url: str, retention: float | None) -> None:
+    def __init__(self, url: str) -> None:
         self.url = url
-        self._retention, self._purge_at = retention, 0.0
+        self.retention: float | None = None
+        self._purge_at = 0.0
+        self._untold: list[Event] = []
         self.last_error: StoreError | None = None
         self._spool = Spool(spool_folder(url))
         self._first: float | None = None
@@ -70,21 +76,31 @@ class BooksSink:
         self._write(spans or [])
 
     def _write(self, spans: list[Span]) -> None:
-        from aistrale.store.store import open_store
+        with gate.undivided():
+            from aistrale.store.store import open_store
 
-        store = open_store(self.url)
-        self._spool.drain(store.record)
+            store = open_store(self.url)
+        self._spool.drain(partial(self._record, store))
         if spans:
-            store.record(spans)
+            self._record(store, spans)
         self._store, self._pause, self._again_at, self.last_error = store, _FIRST_PAUSE, 0.0, None
         self._keep_for(store)
 
+    def _record(self, store: Store, spans: Iterable[Span]) -> None:
+        self._untold += store.record(spans, announce=False)
+
+    def delivered(self) -> None:
+        """Tell subscribers of what was written, now that they may look into the books themselves."""
+        untold, self._untold = self._untold, []
+        if untold and self._store is not None:
+            self._store.events.announce(untold)
+
     def _keep_for(self, store: Store) -> None:
         """Now and then, forget what is older than the configuration wants kept."""
-        if self._retention is None or time.monotonic() < self._purge_at:
+        if self.retention is None or time.monotonic() < self._purge_at:
             return
         self._purge_at = time.monotonic() + _PURGE_SECONDS
-        before = time.time_ns() - round(self._retention * 86_400 * 1e9)
+        before = time.time_ns() - round(self.retention * 86_400 * 1e9)
         store.spans.purge(before)
         store.events.purge(before)
 
@@ -104,12 +120,19 @@ _lock = threading.Lock()
 
 
 def books_recorder(url: str, retention: float | None = None) -> Recorder:
-    """The recorder of this process for one database. The first to ask says for how many days spans are kept."""
+    """The recorder of this process for one database; who asked last with a retention says how long spans are kept."""
     with _lock:
         recorder = _recorders.get(url)
         if recorder is None:
-            recorder = _recorders[url] = Recorder(BooksSink(url, retention))
+            recorder = _recorders[url] = Recorder(BooksSink(url))
+    if retention is not None:
+        _sink_of(recorder).retention = retention
     return recorder
+
+
+def _sink_of(recorder: Recorder) -> BooksSink:
+    assert isinstance(recorder.sink, BooksSink)
+    return recorder.sink
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,16 +153,12 @@ class BooksStatus:
 def books_status(url: str) -> BooksStatus:
     """How this process keeps the books in one database."""
     recorder = books_recorder(url)
-    error: BaseException | None = recorder.last_error
-    if isinstance(recorder.sink, BooksSink):
-        error = recorder.sink.last_error or error
+    error = _sink_of(recorder).last_error or recorder.last_error
     return BooksStatus(recorder.waiting, recorder.delivered, recorder.dropped, None if error is None else str(error))
 
 
 def bring_up_to_date(url: str) -> None:
     """Write what this process has recorded, and what others have spooled. Raises StoreError."""
     recorder = books_recorder(url)
-    sink = recorder.sink
-    assert isinstance(sink, BooksSink)
     with recorder.holding() as waiting:
-        sink.take_in(waiting)
+        _sink_of(recorder).take_in(waiting)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from aistrale.exceptions import AistraleError, ConfigurationError, NetworkError, ServerError
+from aistrale.forks import gate
 from aistrale.http import HTTPRequest, Timeout, check_header
 from aistrale.prices import PriceBook, load_table
 from aistrale.spans import Span
@@ -55,6 +56,9 @@ class OTLPSink:
             raise
         self._again_at, self._pause = 0.0, 1.0
 
+    def delivered(self) -> None:
+        """Nobody is told."""
+
     def give_up(self, spans: list[Span]) -> int:
         return len(spans)
 
@@ -75,7 +79,8 @@ class OTLPSink:
             logger.warning("%s refused spans with %d: %r", self._url, response.status, answer[:200])
 
     def _encoded(self, spans: list[Span]) -> bytes:
-        from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+        with gate.undivided():
+            from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
         load_table()
         encoded: bytes = encode_spans([self._readable(span) for span in spans]).SerializeToString()
@@ -110,10 +115,14 @@ class OTLPSink:
 
 @cache
 def _resource() -> Any:
-    """What the process is, as OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say."""
-    from opentelemetry.sdk.resources import Resource
+    """What the process is, as OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say.
 
-    return Resource.create()
+    Not by Resource.create, which asks its detectors in threads that cannot be had while a process ends.
+    """
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+
+    ours = {"service.name": "unknown_service", "telemetry.sdk.name": "aistrale", "telemetry.sdk.language": "python"}
+    return Resource({**ours, "telemetry.sdk.version": __version__}).merge(OTELResourceDetector().detect())
 
 
 @cache

@@ -40,6 +40,9 @@ class Sink(Protocol):
     def deliver(self, spans: list[Span], *, at_exit: bool) -> None:
         """Deliver them; raise what keeps them here, to be tried again."""
 
+    def delivered(self) -> None:
+        """A delivery is over, and nobody is kept from another while this runs."""
+
     def give_up(self, spans: list[Span]) -> int:
         """The process ends and they could not be delivered in time; the result is how many are lost."""
 
@@ -66,7 +69,6 @@ class Recorder:
         self._queue: deque[Span] = deque()
         self._lock = threading.Lock()
         self._delivering = threading.Lock()
-        self._holder: int | None = None
         self._pending, self._hurry = threading.Event(), threading.Event()
         self._ending = False
         self._thread: threading.Thread | None = None
@@ -78,6 +80,9 @@ class Recorder:
 
     def record(self, span: Span) -> None:
         """Have a finished span delivered soon."""
+        if self._ending:  # somebody calls a model while the process ends
+            self.dropped += self.sink.give_up([span])
+            return
         if len(self._queue) >= QUEUE_LIMIT:
             self.dropped += 1
             return
@@ -89,26 +94,12 @@ class Recorder:
 
     @contextmanager
     def holding(self) -> Iterator[list[Span]]:
-        """What waits, for the block to deliver itself; it goes on waiting if the block fails.
-
-        Nothing, if this thread is delivering it just now: whoever hears of what is written may look into the books.
-        """
-        if self._holder == threading.get_ident():
-            yield []
-            return
-        with self._delivering_here():
+        """What waits, for the block to deliver itself; it goes on waiting if the block fails."""
+        with self._delivering:
             batch = list(self._queue)
             yield batch
             self._forget(batch)
-
-    @contextmanager
-    def _delivering_here(self) -> Iterator[None]:
-        with self._delivering:
-            self._holder = threading.get_ident()
-            try:
-                yield
-            finally:
-                self._holder = None
+        self.sink.delivered()
 
     def end(self) -> None:
         """Deliver what waits within EXIT_SECONDS; the process ends."""
@@ -137,8 +128,9 @@ class Recorder:
             self._hurry.wait(LINGER_SECONDS)
             self._pending.clear()
             try:
-                with self._delivering_here():
+                with self._delivering:
                     self._deliver_all()
+                self.sink.delivered()
                 if self._queue:
                     self._pending.set()
             except Exception as error:  # noqa: BLE001 - a watcher's fault is never the call's
