@@ -8,7 +8,7 @@ import pytest
 
 NO_SKIPS = "AISTRALE_NO_SKIPS"
 
-pytest_plugins = ["upstream", "callers", "books"]
+pytest_plugins = ["upstream", "callers", "books", "keeping"]
 
 
 @pytest.hookimpl(hookwrapper=True)

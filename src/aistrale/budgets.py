@@ -6,13 +6,13 @@ that is `hard` refuses calls once it is used up. Calls whose cost is not known c
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, get_args
 
 from aistrale.contract import Call, CallbackHandler
 from aistrale.exceptions import InvalidRequestError, StoreError
+from aistrale.logs import warn_once_a_minute
 from aistrale.records import Budget, Period, Scope, Spend
 from aistrale.store.location import database_url
 from aistrale.store.peek import watch
@@ -21,8 +21,6 @@ from aistrale.tracing.books import bring_up_to_date
 
 if TYPE_CHECKING:
     from aistrale.store.budgets import BudgetStore
-
-logger = logging.getLogger("aistrale")
 
 _MOST = 1_000_000
 
@@ -113,7 +111,7 @@ class BudgetHandler(CallbackHandler):
             self._watch.learned(hard_budgets=found)
         except StoreError as error:
             self._watch.look_away()
-            logger.warning("budgets cannot be checked, the call goes on: %s", error)
+            warn_once_a_minute(self._url, "budgets cannot be checked, the call goes on: %s", error)
 
 
 def _budgets() -> BudgetStore:

@@ -55,7 +55,7 @@ class Core:
             config,
             model=calls.get("model"),
             options=call_options(calls),
-            handlers=[*_telemetry(config, own), *callbacks],
+            handlers=[*_telemetry(config, calls, own), *callbacks],
             retry=own.get("retry"),
             breaker=own["breaker"] if "breaker" in own else CircuitBreaker(),
             http_client=None if is_async else client,
@@ -90,14 +90,15 @@ class Core:
         return {**options, "extra_headers": {**self._headers, **(options.get("extra_headers") or {})}}
 
 
-def _telemetry(config: Config, own: Mapping[str, Any]) -> list[CallbackHandler]:
+def _telemetry(config: Config, calls: Mapping[str, Any], own: Mapping[str, Any]) -> list[CallbackHandler]:
     if config["telemetry"] == "off":
         return []
     from aistrale.tracing.configured import keeps_books, recorders
     from aistrale.tracing.handler import TelemetryHandler
 
+    key = calls.get("api_key")
     providers = own.get("tracer_provider"), own.get("meter_provider")
-    handlers: list[CallbackHandler] = [TelemetryHandler(*providers, config["capture_content"], recorders(config))]
+    handlers: list[CallbackHandler] = [TelemetryHandler(*providers, config["capture_content"], recorders(config, key))]
     if keeps_books(config):
         from aistrale.budgets import BudgetHandler
 

@@ -163,10 +163,17 @@ def to_json(span: Span) -> str:
 
 
 def from_json(line: str) -> Span:
-    """A span out of the line `to_json` made. Raises ValueError or TypeError for any other."""
-    fields = json.loads(line)
+    """A span out of the line `to_json` made. Raises ValueError for any other."""
+    match json.loads(line):
+        case [str(), str(), str(), int(), int(), _, str(), str(), dict(), list(), _, _, _] as fields:
+            pass
+        case _:
+            raise ValueError("this is no span")
     span = Span(*fields[:5], *fields[5:9])
-    span.events = tuple(SpanEvent(*event) for event in fields[9])
-    cost, span.cost_source, span.price_version = fields[10:]
-    span.cost = None if cost is None else Decimal(cost)
+    try:
+        span.events = tuple(SpanEvent(*event) for event in fields[9])
+        span.cost = None if fields[10] is None else Decimal(fields[10])
+    except (TypeError, ArithmeticError) as error:
+        raise ValueError("this is no span") from error
+    span.cost_source, span.price_version = fields[11:]
     return span

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
 import time
 import zlib
@@ -16,13 +15,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from aistrale.exceptions import StoreError
 from aistrale.http import HTTPRequest, encode_json
+from aistrale.logs import warn_once_a_minute
 from aistrale.models import Choice, Chunk, Completion, ToolCallChunk
 from aistrale.providers import Route, codec_of, find_profile
 
 if TYPE_CHECKING:
     from aistrale.store.completions import CompletionStore
-
-logger = logging.getLogger("aistrale")
 
 
 class Cache(Protocol):
@@ -83,7 +81,7 @@ class StoreCache:
         try:
             kept = _completions().get(key, self.ttl)
         except StoreError as error:
-            logger.warning("the cache cannot be read: %s", error)
+            warn_once_a_minute("cache", "the cache cannot be read: %s", error)
             return None
         return None if kept is None else _decoded(kept)
 
@@ -98,7 +96,7 @@ class StoreCache:
         try:
             _completions().set(key, zlib.compress(encode_json(entry)), self.max_bytes)
         except (StoreError, TypeError, ValueError) as error:
-            logger.warning("an answer cannot be kept in the cache: %s", error)
+            warn_once_a_minute("cache", "an answer cannot be kept in the cache: %s", error)
 
 
 def _completions() -> CompletionStore:

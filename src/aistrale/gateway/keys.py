@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 from aistrale.exceptions import StoreError
 from aistrale.keys import Secret
+from aistrale.logs import warn_once_a_minute
 from aistrale.store.peek import watch
 
 SECONDS = 5.0
 """How long a look into the books is good for."""
-
-logger = logging.getLogger("aistrale")
 
 
 class StoredKeys:
@@ -51,5 +49,5 @@ class StoredKeys:
             if not error.unavailable:
                 raise
             watch(self._url).look_away()
-            logger.warning("keys cannot be read from the books, those of the environment are taken: %s", error)
+            warn_once_a_minute(self._url, "keys of the books cannot be read, the environment's are taken: %s", error)
         self._read_at = time.monotonic()

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from decimal import Decimal
 from urllib.parse import urlsplit
 
 from aistrale.exceptions import ConfigurationError, StoreError
+from aistrale.logs import warn_once_a_minute
 from aistrale.models import Completion, Embedding
 from aistrale.prices import Price, PriceBook
 from aistrale.providers import telemetry_name
 from aistrale.store.location import database_url
 from aistrale.store.peek import watch
-
-logger = logging.getLogger("aistrale")
 
 
 def price(result: Completion | Embedding) -> Decimal | None:
@@ -38,5 +36,5 @@ def _own_prices() -> list[Price]:
 
         return open_store(url).prices.all()
     except (StoreError, ConfigurationError) as error:
-        logger.warning("your own prices cannot be read, the table's are taken: %s", error)
+        warn_once_a_minute("prices", "your own prices cannot be read, the table's are taken: %s", error)
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from aistrale.exceptions import StoreError
@@ -133,11 +134,13 @@ def insert_many(connection: Connection, table: Table, rows: Sequence[tuple[Any, 
 
 def _sqlite(path: Path) -> Engine:
     if path.is_dir():
-        raise IsADirectoryError(None, "it is a folder, not a database file", str(path))
+        raise IsADirectoryError(errno.EISDIR, "it is a folder, not a database file", str(path))
     make_private(path.parent)
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))  # its WAL and index files take its mode
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)), connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True
+    )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
@@ -165,7 +168,7 @@ def _write_ahead(connection: Any) -> None:
             connection.execute("PRAGMA journal_mode=WAL")
             return
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
 
@@ -193,21 +196,41 @@ def _said(error: BaseException) -> str:
     return str(error).strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
 
 
-_ADVICE = (
-    ("folder", "Name a file in AISTRALE_DATABASE_URL, or move the folder away"),
-    ("locked", "Another process holds it for long: look for one that is stuck, or try again"),
-    ("readonly", "Give this user the right to write the file and its folder, or set AISTRALE_HOME elsewhere"),
-    ("full", "Make room on the disk; what was not written yet is kept as long as there is room for it"),
-    ("malformed", "The file is damaged: keep a copy, then restore a backup or move it away"),
-    ("not a database", "The file is no SQLite database: move it away, or set AISTRALE_HOME or AISTRALE_DATABASE_URL"),
-    ("unable to open", "Look whether its folder exists and may be written, or set AISTRALE_HOME elsewhere"),
-    ("denied", "Give this user the right to write there, or set AISTRALE_HOME elsewhere"),
-)
+_LOCKED = "Another process holds it for long: look for one that is stuck, or try again"
+_FORBIDDEN = "Give this user the right to write there, or set AISTRALE_HOME elsewhere"
+_FULL = "Make room on the disk; what was not written yet is kept as long as there is room for it"
+_DAMAGED = "The file is damaged: keep a copy, then restore a backup or move it away"
+_FOREIGN = "The file is no SQLite database: move it away, or set AISTRALE_HOME or AISTRALE_DATABASE_URL"
+_NO_FOLDER = "Look whether its folder exists and may be written, or set AISTRALE_HOME elsewhere"
+
+_BY_SQLITE_CODE = {
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_LOCKED: _LOCKED,
+    sqlite3.SQLITE_READONLY: _FORBIDDEN,
+    sqlite3.SQLITE_PERM: _FORBIDDEN,
+    sqlite3.SQLITE_FULL: _FULL,
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTADB: _FOREIGN,
+    sqlite3.SQLITE_CANTOPEN: _NO_FOLDER,
+    sqlite3.SQLITE_IOERR: "Look at the disk: reading or writing failed, or there is no room",
+}
+_BY_ERRNO = {
+    errno.EISDIR: "Name a file in AISTRALE_DATABASE_URL, or move the folder away",
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EROFS: _FORBIDDEN,
+    errno.ENOSPC: _FULL,
+    errno.ENOTDIR: _NO_FOLDER,
+    errno.ENOENT: _NO_FOLDER,
+}
 
 
 def _advice(error: BaseException, is_sqlite: bool) -> str:
-    said = str(error).lower()
-    advice = next((advice for word, advice in _ADVICE if word in said), None) if is_sqlite else None
+    advice = None
+    if isinstance(error, sqlite3.Error):
+        advice = _BY_SQLITE_CODE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+    elif isinstance(error, OSError) and error.errno is not None:
+        advice = _BY_ERRNO.get(error.errno)
     if advice is None:
         advice = "Look whether the database server is up and AISTRALE_DATABASE_URL names it rightly"
         if is_sqlite:

@@ -23,15 +23,23 @@ def database_url() -> str:
     """
     url = os.environ.get(DATABASE_VARIABLE, "").strip()
     if not url:
-        return f"{_SQLITE}{home() / 'aistrale.db'}"
+        return f"{_SQLITE}{(home() / 'aistrale.db').absolute()}"
     scheme = url.partition(":")[0]
     if url.startswith(_SQLITE) and len(url) > len(_SQLITE):
-        return url
-    if scheme in _POSTGRES and "://" in url:
+        return f"{_SQLITE}{sqlite_path(url)}"
+    if scheme in _POSTGRES and "://" in url and _is_address(url):
         return "postgresql+psycopg" + url.removeprefix(scheme)
     raise ConfigurationError(
         f"{DATABASE_VARIABLE} takes sqlite:///path or postgresql://user@host/name, not one of {scheme!r}"
     )
+
+
+def _is_address(url: str) -> bool:
+    """Whether a URL can be taken apart in one way only; a password with an @ in it has to be percent-encoded."""
+    try:
+        return urlsplit(url).port != 0 and url.partition("?")[0].count("@") < 2
+    except ValueError:
+        return False
 
 
 def shown(url: str) -> str:
@@ -46,7 +54,7 @@ def shown(url: str) -> str:
 
 def sqlite_path(url: str) -> Path | None:
     """The file of an SQLite database; None for another's."""
-    return Path(url.removeprefix(_SQLITE)).expanduser() if url.startswith(_SQLITE) else None
+    return Path(url.removeprefix(_SQLITE)).expanduser().absolute() if url.startswith(_SQLITE) else None
 
 
 def spool_folder(url: str) -> Path:

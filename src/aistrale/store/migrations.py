@@ -157,7 +157,7 @@ MIGRATIONS = (
             "CREATE UNIQUE INDEX tokens_default ON tokens (provider) WHERE is_default",
             """
             CREATE TABLE secret_salts (
-                name TEXT PRIMARY KEY,
+                name TEXT NOT NULL PRIMARY KEY,
                 salt TEXT NOT NULL,
                 verifier TEXT NOT NULL
             )
@@ -170,7 +170,7 @@ MIGRATIONS = (
         (
             """
             CREATE TABLE events (
-                id TEXT PRIMARY KEY,
+                id TEXT NOT NULL PRIMARY KEY,
                 type TEXT NOT NULL,
                 created BIGINT NOT NULL,
                 data TEXT NOT NULL
@@ -178,7 +178,7 @@ MIGRATIONS = (
             """,
             """
             CREATE TABLE budgets (
-                name TEXT PRIMARY KEY,
+                name TEXT NOT NULL PRIMARY KEY,
                 amount BIGINT NOT NULL,
                 period TEXT NOT NULL,
                 scope TEXT NOT NULL,
@@ -205,7 +205,7 @@ MIGRATIONS = (
         (
             """
             CREATE TABLE response_cache (
-                key TEXT PRIMARY KEY,
+                key TEXT NOT NULL PRIMARY KEY,
                 size BIGINT NOT NULL,
                 stored BIGINT NOT NULL,
                 used BIGINT NOT NULL,

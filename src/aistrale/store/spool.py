@@ -73,9 +73,9 @@ class Spool:
     def _files(self) -> list[tuple[Path, int]]:
         """The files that are whole, the oldest first, and their sizes."""
         found = []
-        with suppress(FileNotFoundError), os.scandir(self.folder) as entries:
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.folder) as entries:
             for entry in entries:
-                if entry.name.endswith(".jsonl"):
+                if entry.name.endswith(".jsonl") and entry.is_file():
                     with suppress(FileNotFoundError):  # another process has taken it in
                         found.append((Path(entry.path), entry.stat().st_size))
         return sorted(found)
@@ -86,7 +86,7 @@ class Spool:
             return [from_json(line) for line in lines]
         except FileNotFoundError:
             return []
-        except (ValueError, TypeError) as error:
+        except (ValueError, RecursionError) as error:
             aside = path.with_suffix(".unreadable")
             path.rename(aside)
             logger.warning("spans in %s cannot be read (%s): the file is kept", aside, type(error).__name__)

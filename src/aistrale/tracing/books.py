@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Iterable
@@ -12,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from aistrale.exceptions import StoreError
 from aistrale.forks import gate
+from aistrale.logs import warn_once_a_minute
 from aistrale.records import Event
 from aistrale.spans import Span
 from aistrale.store.location import spool_folder, sqlite_path
 from aistrale.store.spool import Spool
-from aistrale.tracing.recorder import WARNING_SECONDS, Recorder
+from aistrale.tracing.recorder import Recorder
 
 if TYPE_CHECKING:
     from aistrale.store.store import Store
@@ -26,8 +26,6 @@ OPENING_SECONDS = 1.0
 
 _PURGE_SECONDS = 3600.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
-
-logger = logging.getLogger("aistrale")
 
 
 class BooksSink:
@@ -46,7 +44,6 @@ class BooksSink:
         self._first: float | None = None
         self._again_at = 0.0
         self._pause = _FIRST_PAUSE
-        self._warned_at = -WARNING_SECONDS
         self._store: Store | None = None
 
     def deliver(self, spans: list[Span], *, at_exit: bool) -> None:
@@ -63,6 +60,10 @@ class BooksSink:
         except StoreError as error:
             self._spool.put(spans)
             self._wait(error)
+
+    @property
+    def name(self) -> str:
+        return self.url
 
     def give_up(self, spans: list[Span]) -> int:
         try:
@@ -110,9 +111,7 @@ class BooksSink:
         self.last_error = error
         self._again_at = now + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
-        if now - self._warned_at >= WARNING_SECONDS:
-            self._warned_at = now
-            logger.warning("spans wait in %s: %s", self._spool.folder, error)
+        warn_once_a_minute(self.url, "spans wait in %s: %s", self._spool.folder, error)
 
 
 _recorders: dict[str, Recorder] = {}

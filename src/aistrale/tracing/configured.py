@@ -15,12 +15,12 @@ def keeps_books(config: Config) -> bool:
     return mode == "store" or (mode == "on" and not config["api_url"])
 
 
-def recorders(config: Config) -> list[Recorder]:
-    """The books', the collector's or server's, both, or none."""
+def recorders(config: Config, api_key: str | None = None) -> list[Recorder]:
+    """The books', the collector's or server's, both, or none. api_key: the server's, over the configured one."""
     found: list[Recorder] = []
     if keeps_books(config):
         found.append(books_recorder(database_url(), config["telemetry_retention"]))
     if config["telemetry"] in ("on", "otlp"):
-        exporter = otlp_recorder(config["api_url"], config["api_key"])
+        exporter = otlp_recorder(config["api_url"], api_key or config["api_key"])
         found += [] if exporter is None else [exporter]
     return found

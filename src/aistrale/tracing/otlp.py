@@ -6,7 +6,6 @@ Source: the OTLP 1.x specification, and the OpenTelemetry environment variables 
 from __future__ import annotations
 
 import gzip
-import logging
 import os
 import threading
 import time
@@ -17,6 +16,7 @@ from urllib.parse import unquote
 from aistrale.exceptions import AistraleError, ConfigurationError, NetworkError, ServerError
 from aistrale.forks import gate
 from aistrale.http import HTTPRequest, Timeout, check_header
+from aistrale.logs import warn_once_a_minute
 from aistrale.prices import PriceBook, load_table
 from aistrale.spans import Span
 from aistrale.tracing.recorder import Recorder
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 _RETRYABLE = frozenset((429, 502, 503, 504))
 _LONGEST_PAUSE = 30.0
 EXIT_TIMEOUT = Timeout(connect=0.5, read=1.0, total=1.0)
-
-logger = logging.getLogger("aistrale")
 
 
 class OTLPSink:
@@ -56,6 +54,10 @@ class OTLPSink:
             raise
         self._again_at, self._pause = 0.0, 1.0
 
+    @property
+    def name(self) -> str:
+        return self._url
+
     def delivered(self) -> None:
         """Nobody is told."""
 
@@ -76,7 +78,7 @@ class OTLPSink:
             raise ServerError(f"{self._url} answered {response.status}", status=response.status)
         if not 200 <= response.status < 300:
             # The specification forbids another try: the same spans would be refused again.
-            logger.warning("%s refused spans with %d: %r", self._url, response.status, answer[:200])
+            warn_once_a_minute(self._url, "%s refused spans with %d: %r", self._url, response.status, answer[:200])
 
     def _encoded(self, spans: list[Span]) -> bytes:
         with gate.undivided():
@@ -164,7 +166,7 @@ def _collector() -> tuple[str, tuple[tuple[str, str], ...], float, bool] | None:
         return None
     protocol = _variable("PROTOCOL") or "http/protobuf"
     if protocol != "http/protobuf":
-        logger.warning("OTEL_EXPORTER_OTLP_PROTOCOL is %s: no spans are sent, only http/protobuf is spoken", protocol)
+        warn_once_a_minute(url, "no spans are sent: OTEL_EXPORTER_OTLP_PROTOCOL is %s, and not http/protobuf", protocol)
         return None
     timeout = _variable("TIMEOUT") or "10"
     try:

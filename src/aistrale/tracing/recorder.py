@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Protocol
 
+from aistrale.logs import warn_once_a_minute
 from aistrale.spans import Span
 
 QUEUE_LIMIT = 20_000
@@ -29,13 +28,13 @@ IDLE_SECONDS = 5.0
 EXIT_SECONDS = 1.5
 """How long the end of a process may wait for what is still on its way."""
 
-WARNING_SECONDS = 60.0
-
-logger = logging.getLogger("aistrale")
-
 
 class Sink(Protocol):
     """Where spans go."""
+
+    @property
+    def name(self) -> str:
+        """What warnings are about."""
 
     def deliver(self, spans: list[Span], *, at_exit: bool) -> None:
         """Deliver them; raise what keeps them here, to be tried again."""
@@ -53,7 +52,7 @@ class Recorder:
     `record` costs its caller a few microseconds and never fails. What cannot be delivered waits, is told of
     once a minute, and beyond QUEUE_LIMIT is dropped and counted in `dropped`. A child after a fork delivers
     its own spans, and leaves its parent's to it. One that `yields` wants no spans that an application's own
-    provider records, which sends them itself.
+    provider makes.
     """
 
     def __init__(self, sink: Sink, *, yields: bool = False) -> None:
@@ -61,7 +60,6 @@ class Recorder:
         self.yields = yields
         self.delivered = self.dropped = 0
         self.last_error: BaseException | None = None
-        self._warned_at = -WARNING_SECONDS
         self._reset()
         _recorders.append(self)
 
@@ -114,7 +112,8 @@ class Recorder:
             self._queue.clear()
             if lost := self.sink.give_up(rest):
                 self.dropped += lost
-                logger.warning("%d spans could not be delivered before the process ended", lost)
+                why = self.last_error or "there was no time"
+                warn_once_a_minute(self.sink.name, "%d spans are lost with the end of the process: %s", lost, why)
 
     def _start(self) -> None:
         with self._lock:
@@ -161,10 +160,9 @@ class Recorder:
 
     def _warn(self, error: Exception) -> None:
         self.last_error = error
-        now = time.monotonic()
-        if now - self._warned_at >= WARNING_SECONDS:
-            self._warned_at = now
-            logger.warning("spans cannot be delivered: %s (%d wait, %d dropped)", error, self.waiting, self.dropped)
+        if not self._ending:  # then `end` tells
+            said = "spans cannot be delivered: %s (%d wait, %d dropped)"
+            warn_once_a_minute(self.sink.name, said, error, self.waiting, self.dropped)
 
 
 _recorders: list[Recorder] = []

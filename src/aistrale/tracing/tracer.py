@@ -37,7 +37,8 @@ class Tracer:
         context = None if parent is None else trace.set_span_in_context(trace.NonRecordingSpan(parent))
         mirror = self._tracer.start_span(name, context, _KINDS[kind], attributes)
         own = mirror.get_span_context()
-        if not own.is_valid or own.span_id == above.span_id:  # no provider records
+        is_applications = own.is_valid and own.span_id != above.span_id
+        if not is_applications:
             flags = _RECORDED if self.recorders else _UNRECORDED
             own = SpanContext(
                 above.trace_id if above.is_valid else random.getrandbits(128) or 1,
@@ -46,7 +47,9 @@ class Tracer:
                 flags,
                 above.trace_state,
             )
-        return OpenSpan(name, kind, attributes, own, above, mirror, self.recorders)
+        # An application's provider sends its spans itself, or has decided to send none of this trace.
+        recorders = tuple(r for r in self.recorders if not (is_applications and r.yields))
+        return OpenSpan(name, kind, attributes, own, above, mirror, recorders)
 
 
 class OpenSpan:
@@ -108,8 +111,7 @@ class OpenSpan:
         if self._recorders:
             span = self._finished("ok" if error is None else "error", cost)
             for recorder in self._recorders:
-                if self._mirror is None or not recorder.yields:
-                    recorder.record(span)
+                recorder.record(span)
 
     def _finished(self, status: Any, cost: Decimal | None) -> Span:
         is_below = self._parent.is_valid and self._parent.trace_id == self.context.trace_id

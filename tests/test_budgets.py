@@ -1,0 +1,426 @@
+"""Budgets: what is counted, what is told of, and when a call is refused."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from time import time_ns
+from typing import Any
+
+import pytest
+from callers import SYNC, Calling, Way, our_ways
+from calls import call
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from keeping import ON, charging, on_sqlite, run_together
+from programs import run_program
+from upstream import Upstream
+
+import aistrale
+from aistrale import Budget, BudgetExceededError, InvalidRequestError, budgets, events, telemetry
+from aistrale.records import to_nanoseconds
+from aistrale.store.store import Store
+
+SPENDER = """
+    import sys
+    import aistrale
+    client = aistrale.Client(provider="openai", model="gpt-test", api_key="k", base_url=sys.argv[1])
+    for _ in range(int(sys.argv[2])):
+        client.run("Hello")
+"""
+
+
+def spend(store: Store, dollars: object, when: datetime | None = None, **of: Any) -> None:
+    """Have a call in the books that cost so much."""
+    start = time_ns() if when is None else to_nanoseconds(when)
+    store.record([call(start, cost=str(dollars), cost_source="provider", **of)])
+
+
+def told() -> list[tuple[str, str | None, str]]:
+    """The thresholds that were told of: of which budget, whose, and which part of it."""
+    listed = events.list(type="cost.threshold_exceeded", limit=10_000)
+    return [(event.data["budget"], event.data["scope_value"], event.data["threshold"]) for event in listed]
+
+
+def spent(name: str) -> list[tuple[str, str, Decimal]]:
+    return [(entry.period, entry.scope_value, entry.spent) for entry in budgets.spent(name)]
+
+
+# What is counted
+
+
+def test_what_calls_cost_is_spent(keeping: Store, upstream: Upstream, calling: Calling) -> None:
+    """As the provider reported it, to the digit; a call of unknown cost counts nothing."""
+    budgets.set("all", "1.5")
+    upstream.will(charging(0.1), charging(0.000001), charging(None))
+    caller = calling(SYNC)
+    for _ in range(3):
+        caller.ask()
+    assert spent("all") == [("", "", Decimal("0.100001"))]
+
+
+@pytest.mark.parametrize(
+    ("period", "names"),
+    [
+        ("day", ["2026-03-01", "2026-02-28", "2026-02-01"]),
+        ("month", ["2026-03", "2026-02"]),
+        ("total", [""]),
+    ],
+)
+def test_a_period_counts_its_own_calls(store: Store, period: Any, names: list[str]) -> None:
+    """Days and months in UTC; a call counts for when it began, whenever it is written."""
+    budgets.set("each", 100, period=period)
+    midnight = datetime(2026, 3, 1, tzinfo=UTC)
+    for amount, when in (
+        (1, midnight),
+        (2, midnight - timedelta(microseconds=1)),
+        (4, datetime(2026, 2, 1, tzinfo=UTC)),
+    ):
+        spend(store, amount, when)
+
+    expected = {"day": [1, 2, 4], "month": [1, 6], "total": [7]}[period]
+    assert spent("each") == [(name, "", Decimal(amount)) for name, amount in zip(names, expected, strict=True)]
+
+
+@pytest.mark.parametrize("scope", ["session", "user", "tag"])
+def test_a_budget_for_one_counts_nobody_elses_calls(store: Store, scope: str) -> None:
+    """Of a session, a user or a tag; with `each`, every one of them has its own."""
+    budgets.set("one", 100, **{scope: "ada"})
+    budgets.set("each", 100, each=scope)
+    for amount, name in ((1, "ada"), (2, "bob"), (4, "ada"), (8, None)):
+        whose = {"tags": [name, "other"]} if scope == "tag" and name else {scope: name} if name else {}
+        spend(store, amount, **whose)
+
+    assert spent("one") == [("", "ada", Decimal(5))]
+    others = [("", "other", Decimal(7))] if scope == "tag" else []
+    assert spent("each") == [("", "ada", Decimal(5)), ("", "bob", Decimal(2)), *others]
+
+
+@pytest.mark.usefixtures("keeping")
+def test_calls_say_whose_they_are(upstream: Upstream, calling: Calling) -> None:
+    """By the session they belong to, by `user` and by `tags`."""
+    for scope in ("session", "user", "tag"):
+        budgets.set(scope, 100, each=scope)
+    upstream.default = charging(1)
+    client = calling(SYNC).client
+    client.session("s1").run("Hello", user="ada", tags=["a", "b"])
+    client.run("Hello", user="ada")
+
+    assert spent("session") == [("", "s1", Decimal(1))]
+    assert spent("user") == [("", "ada", Decimal(2))]
+    assert spent("tag") == [("", "a", Decimal(1)), ("", "b", Decimal(1))]
+
+
+@pytest.mark.parametrize("scope", [{}, {"each": "user"}, {"user": "ada"}, {"tag": "x"}, {"each": "session"}])
+def test_what_was_spent_before_counts(store: Store, scope: dict[str, Any]) -> None:
+    """In the period that the budget is set in, and told of by no event."""
+    now = datetime.now(UTC)
+    of = {"user": "ada", "tags": ["x"], "session": "s"}
+    spend(store, 2, **of)
+    spend(store, 4, now - timedelta(days=40), **of)
+    for period in ("day", "month", "total"):
+        budgets.set(period, 5, period=period, **scope)  # type: ignore[arg-type]
+
+    (day,), (month,), (total,) = spent("day"), spent("month"), spent("total")
+    assert (day[2], month[2], total[2]) == (Decimal(2), Decimal(2), Decimal(6))
+    assert (day[0], month[0]) == (f"{now:%Y-%m-%d}", f"{now:%Y-%m}")
+    assert told() == []
+
+
+def test_setting_a_budget_again_replaces_it(store: Store) -> None:
+    """With what was spent, and with thresholds of its own."""
+    budgets.set("b", 10, user="ada")
+    spend(store, 4, user="ada")
+    spend(store, 1, user="bob")
+    again = budgets.set("b", "20.5", user="bob", period="month", thresholds=[1, "0.9"], hard=True)
+
+    assert budgets.list() == [again]
+    assert again == Budget(
+        "b", Decimal("20.5"), "month", "user", "bob", thresholds=(Decimal(1), Decimal("0.9")), hard=True
+    )
+    ((_, who, amount),) = spent("b")
+    assert (who, amount) == ("bob", Decimal(1))
+
+
+def test_a_removed_budget_is_gone(store: Store) -> None:
+    """With what was spent of it; removing it says whether it was there."""
+    budgets.set("b", 1)
+    budgets.set("a", 1)
+    spend(store, 1)
+    assert [budget.name for budget in budgets.list()] == ["a", "b"]
+    assert (budgets.remove("b"), budgets.remove("b")) == (True, False)
+    assert [budget.name for budget in budgets.list()] == ["a"]
+    assert budgets.spent("b") == []
+
+
+@on_sqlite
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        ((0,), {}),
+        ((-1,), {}),
+        (("a lot",), {}),
+        (("nan",), {}),
+        (("inf",), {}),
+        (("1e30",), {}),
+        ((None,), {}),
+        ((True,), {}),
+        ((1,), {"period": "week"}),
+        ((1,), {"each": "model"}),
+        ((1,), {"user": "ada", "tag": "x"}),
+        ((1,), {"user": "ada", "each": "user"}),
+        ((1,), {"thresholds": [0]}),
+        ((1,), {"thresholds": ["half"]}),
+        ((1,), {"thresholds": "0.5"}),
+    ],
+)
+def test_a_budget_there_cannot_be_is_refused(arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+    """Before anything has changed: the one of its name stays."""
+    before = budgets.set("b", 5)
+    with pytest.raises(InvalidRequestError):
+        budgets.set("b", *arguments, **options)
+    assert budgets.list() == [before]
+
+
+# What is told of
+
+
+def test_each_threshold_is_told_of_once(store: Store) -> None:
+    """When it is reached, not before, with what was spent then."""
+    budgets.set("b", 10, thresholds=["0.5", 1, "0.8"], user="ada")
+    for amount in ("4.999999999999", "0.000000000001", 1, 3, 4):
+        spend(store, amount, user="ada")
+
+    assert told() == [("b", "ada", "0.5"), ("b", "ada", "0.8"), ("b", "ada", "1")]
+    data = [event.data for event in events.list(type="cost.threshold_exceeded")]
+    assert [(Decimal(each["spent"]), each["limit"], each["period"], each["hard"]) for each in data] == [
+        (Decimal(5), "10", "", False),
+        (Decimal(9), "10", "", False),
+        (Decimal(13), "10", "", False),
+    ]
+
+
+def test_a_call_that_passes_several_thresholds_tells_of_each(store: Store) -> None:
+    """In their order; so does a batch."""
+    budgets.set("one", 1, thresholds=[1, "0.2", "0.9"])
+    budgets.set("many", 100, thresholds=["0.01", "0.02"])
+    store.record([call(time_ns(), cost="2", cost_source="provider"), call(time_ns(), cost="2", cost_source="provider")])
+    assert sorted(told()) == [
+        ("many", None, "0.01"),
+        ("many", None, "0.02"),
+        ("one", None, "0.2"),
+        ("one", None, "0.9"),
+        ("one", None, "1"),
+    ]
+    assert [part for name, _, part in told() if name == "one"] == ["0.2", "0.9", "1"]
+
+
+def test_a_new_period_is_told_of_anew(store: Store) -> None:
+    """And everybody who has a budget of their own."""
+    budgets.set("daily", 1, period="day", thresholds=[1])
+    budgets.set("each", 3, each="user", thresholds=[1])
+    for day in (1, 2, 2):
+        for user in ("ada", "bob"):
+            spend(store, 1, datetime(2026, 3, day, tzinfo=UTC), user=user)
+    assert sorted(told(), key=str) == [
+        ("daily", None, "1"),
+        ("daily", None, "1"),
+        ("each", "ada", "1"),
+        ("each", "bob", "1"),
+    ]
+    periods = [event.data["period"] for event in events.list() if event.data.get("budget") == "daily"]
+    assert periods == ["2026-03-01", "2026-03-02"]
+
+
+def test_a_call_that_is_written_twice_is_spent_once(store: Store) -> None:
+    """Spans may arrive again."""
+    budgets.set("b", 10, thresholds=["0.1"])
+    span = call(time_ns(), cost="1", cost_source="provider")
+    store.record([span, span])
+    store.record([span])
+    assert spent("b") == [("", "", Decimal(1))]
+    assert told() == [("b", None, "0.1")]
+
+
+names = iter(range(1_000_000))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    amounts=st.lists(st.decimals("0", "4", places=12), min_size=1, max_size=12),
+    thresholds=st.lists(st.decimals("0.01", "1.5", places=2), max_size=4, unique=True),
+    size=st.integers(1, 12),
+)
+def test_whatever_is_spent_adds_up_and_is_told_once(
+    store: Store, amounts: list[Decimal], thresholds: list[Decimal], size: int
+) -> None:
+    """In whatever batches it comes."""
+    name = f"budget {next(names)}"
+    budgets.set(name, 10, user=name, thresholds=thresholds)
+    spans = [call(time_ns(), cost=amount, cost_source="provider", user=name) for amount in amounts]
+    for at in range(0, len(spans), size):
+        store.record(spans[at : at + size])
+
+    total = sum(amounts)
+    assert [entry.spent for entry in budgets.spent(name)] == ([total] if total else [])
+    passed = [part for part in sorted(thresholds) if part * 10 <= total]
+    assert [Decimal(part) for budget, _, part in told() if budget == name] == passed
+
+
+def test_threads_and_processes_that_spend_at_once_tell_once(
+    keeping: Store, upstream: Upstream, calling: Calling, tmp_path: Path
+) -> None:
+    """Every cent is counted, and every threshold told of by whoever passes it."""
+    budgets.set("b", "2.5", thresholds=["0.1", "0.5", "1"])
+    upstream.default = charging(0.1)
+    caller = calling(SYNC)
+    with ThreadPoolExecutor(5) as pool:
+        threads = [pool.submit(caller.ask) for _ in range(15)]
+        programs = pool.submit(run_together, SPENDER, [(upstream.url, "5")] * 3, cwd=tmp_path)
+        for future in [*threads, programs]:
+            future.result()
+
+    assert spent("b") == [("", "", Decimal(3))]
+    assert sorted(told()) == [("b", None, "0.1"), ("b", None, "0.5"), ("b", None, "1")]
+
+
+# What is refused
+
+
+@our_ways
+def test_a_hard_budget_refuses_the_very_next_call(
+    keeping: Store, upstream: Upstream, calling: Calling, way: Way
+) -> None:
+    """Before anything is sent; the span of that call says why."""
+    budgets.set("b", 10, hard=True)
+    upstream.will(charging(9.999), charging(0.001))
+    caller = calling(way)
+    assert [caller.ask().text for _ in range(2)] == ["Hello"] * 2
+
+    for _ in range(2):
+        with pytest.raises(BudgetExceededError, match=r"'b' is used up: \$10 of \$10 are spent"):
+            caller.ask()
+
+    assert len(upstream.requests) == 2
+    spans = telemetry.query(status="error")
+    assert [(span.error_type, span.cost, span.attributes["gen_ai.request.model"]) for span in spans] == [
+        ("BudgetExceededError", None, "gpt-test")
+    ] * 2
+
+
+def test_what_another_process_spends_is_spent_here(
+    keeping: Store, upstream: Upstream, calling: Calling, tmp_path: Path
+) -> None:
+    """Also if it leaves its spans for others to write."""
+    caller = calling(SYNC)
+    upstream.default = charging(1)
+    budgets.set("b", 2, hard=True)
+    caller.ask()
+    run_together(SPENDER, [(upstream.url, "1")], cwd=tmp_path)
+
+    with pytest.raises(BudgetExceededError):
+        caller.ask()
+    assert len(upstream.requests) == 2
+
+
+def test_a_budget_that_was_used_up_elsewhere_refuses_the_first_call_of_a_process(
+    store: Store, upstream: Upstream, tmp_path: Path
+) -> None:
+    """A new process looks before it asks."""
+    spend(store, 1)
+    budgets.set("b", 1, hard=True)
+    done = run_program(SPENDER, cwd=tmp_path, env=ON, arguments=(upstream.url, "1"))
+    assert "aistrale.exceptions.BudgetExceededError" in done.stderr
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize("scope", ["session", "user", "tag"])
+def test_a_hard_budget_of_one_refuses_nobody_else(
+    keeping: Store, upstream: Upstream, calling: Calling, scope: str
+) -> None:
+    """Neither another one, nor a call that is nobody's."""
+    budgets.set("each", 1, each=scope, hard=True)  # type: ignore[arg-type]
+    upstream.default = charging(1)
+    client = calling(SYNC).client
+
+    def ask(name: str) -> str:
+        if scope == "session":
+            return str(client.session(name).run("Hello"))
+        return str(client.run("Hello", **({"tags": [name, "more"]} if scope == "tag" else {scope: name})))
+
+    assert ask("ada") == "Hello"
+    with pytest.raises(BudgetExceededError, match=f"of {scope} '(ada|more)'"):
+        ask("ada")
+    assert client.run("Hello").text == "Hello"
+    if scope != "tag":
+        assert ask("bob") == "Hello"
+
+
+def test_a_used_up_day_is_over_tomorrow(keeping: Store, upstream: Upstream, calling: Calling) -> None:
+    """What was spent yesterday refuses nothing today."""
+    budgets.set("daily", 1, period="day", hard=True)
+    spend(keeping, 5, datetime.now(UTC) - timedelta(days=1))
+    assert calling(SYNC).ask("Hello").text == "Hello"
+
+
+@pytest.mark.usefixtures("keeping")
+def test_a_soft_budget_refuses_nothing(upstream: Upstream, calling: Calling) -> None:
+    """However much is spent."""
+    budgets.set("b", 1)
+    upstream.default = charging(5)
+    caller = calling(SYNC)
+    assert [caller.ask().text for _ in range(3)] == ["Hello"] * 3
+    assert len(told()) == 3
+
+
+@pytest.mark.parametrize("change", [lambda: budgets.remove("b"), lambda: budgets.set("b", 2, hard=True)])
+def test_a_budget_that_is_raised_or_removed_lets_calls_through(
+    keeping: Store, upstream: Upstream, calling: Calling, change: Callable[[], object]
+) -> None:
+    """From the next one on."""
+    budgets.set("b", 1, hard=True)
+    spend(keeping, 1)
+    caller = calling(SYNC)
+    with pytest.raises(BudgetExceededError):
+        caller.ask()
+    change()
+    assert caller.ask("Hello").text == "Hello"
+
+
+@pytest.mark.usefixtures("keeping")
+def test_embeddings_and_batches_are_refused_as_well(store: Store, upstream: Upstream, calling: Calling) -> None:
+    """In a batch each is its own error."""
+    budgets.set("b", 1, hard=True)
+    spend(store, 1)
+    client = calling(SYNC).client
+    with pytest.raises(BudgetExceededError):
+        client.embed("Hello", model="text-embedding-3-small")
+    assert {type(result) for result in client.run_batch(["a", "b"])} == {BudgetExceededError}
+    assert upstream.requests == []
+
+
+def test_a_cached_answer_spends_nothing(keeping: Store, upstream: Upstream, calling: Calling) -> None:
+    """It was paid for once."""
+    budgets.set("b", 10)
+    upstream.will(charging(1))
+    caller = calling(SYNC, cache=True)
+    assert [caller.ask().cached for _ in range(3)] == [False, True, True]
+    assert spent("b") == [("", "", Decimal(1))]
+
+
+@pytest.mark.usefixtures("keeping")
+async def test_looking_at_budgets_keeps_no_event_loop_waiting(upstream: Upstream, keeping: Store) -> None:
+    """A thread does it: the loop turns while the books are locked."""
+    budgets.set("b", 10, hard=True)
+    client = aistrale.AsyncClient(provider="openai", model="gpt-test", api_key="k", base_url=upstream.url)
+    await client.run("Hello")
+    with keeping.database.write():
+        task = asyncio.create_task(client.run("Hello"))
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+        assert not task.done()
+    assert (await task).text == "Hello"
+    await client.aclose()

@@ -1,0 +1,498 @@
+"""Spans on their way to a collector: what is sent, where to, and what happens if nobody takes them.
+
+Source: the OTLP 1.x specification, and OpenTelemetry's environment variables for exporters.
+"""
+
+import gzip
+import json
+import logging
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from callers import SYNC, Calling
+from inline_snapshot import snapshot
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from programs import run_program
+from tenacity import wait_none
+from upstream import BOUND, Upstream, completion, failure
+
+import aistrale
+from aistrale import Client, ConfigurationError, RetryPolicy, telemetry
+from aistrale.tracing.attributes import SCHEMA_URL
+
+HELLO = 'import aistrale\naistrale.run("Hello", provider="echo")\n'
+CHANGING = ("aistrale.attempt.seconds", "server.port")
+LOGGED = "import logging\nlogging.basicConfig()\n" + HELLO
+
+
+@dataclass
+class Sent:
+    """A request as the collector got it: header names in lower case, the body inflated and decoded."""
+
+    path: str
+    headers: dict[str, str]
+    export: ExportTraceServiceRequest
+
+    @property
+    def spans(self) -> list[Span]:
+        scopes = [scope for resource in self.export.resource_spans for scope in resource.scope_spans]
+        return [span for scope in scopes for span in scope.spans]
+
+
+class Collector:
+    """Takes in OTLP over HTTP. `statuses` are what it answers next, before it is content."""
+
+    def __init__(self) -> None:
+        self.sent: list[Sent] = []
+        self.statuses: deque[int] = deque()
+        self.gate: threading.Event | None = None
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def running(self) -> Iterator["Collector"]:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, name="collector")
+        thread.start()
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            thread.join(BOUND)
+            server.server_close()
+
+    def wait_for(self, requests: int) -> list[Sent]:
+        """The requests, once there are so many."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.sent) >= requests, BOUND), f"{len(self.sent)} requests came"
+        return self.sent
+
+    @property
+    def span(self) -> Span:
+        """The only span of the only request."""
+        (sent,) = self.wait_for(1)
+        (span,) = sent.spans
+        return span
+
+    def _took(self, path: str, headers: dict[str, str], body: bytes) -> int:
+        if headers.get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
+        with self._changed:
+            self.sent.append(Sent(path, headers, ExportTraceServiceRequest.FromString(body)))
+            self._changed.notify_all()
+        if self.gate is not None:
+            self.gate.wait(BOUND)
+        return self.statuses.popleft() if self.statuses else 200
+
+    def _handler(collector) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - the handler has a self of its own
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                body = self.rfile.read(int(headers["content-length"]))
+                status, answer = 200, json.dumps(completion()).encode()  # of a server that also answers calls
+                if not self.path.endswith("/chat/completions"):
+                    status, answer = collector._took(self.path, headers, body), b""
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *arguments: object) -> None: ...
+
+        return Handler
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector().running() as running:
+        yield running
+
+
+@pytest.fixture
+def configured(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> Collector:
+    """The collector that the environment names."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+    return collector
+
+
+def plain(value: AnyValue) -> Any:
+    kind = value.WhichOneof("value")
+    return [plain(entry) for entry in value.array_value.values] if kind == "array_value" else getattr(value, kind)
+
+
+def told(attributes: Any) -> dict[str, Any]:
+    """Attributes by name, as they are in Python, without what differs each time."""
+    read = {each.key: plain(each.value) for each in attributes}
+    return {name: value for name, value in sorted(read.items()) if name not in CHANGING}
+
+
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+# What is sent
+
+
+def test_a_span_as_the_collector_gets_it(configured: Collector, upstream: Upstream, calling: Calling) -> None:
+    """Ids, parent, name, kind, times, attributes, events and status: all there is."""
+    upstream.will(failure(500, code="down"))
+    caller = calling(SYNC, model="gpt-4o", retry=RetryPolicy(wait=wait_none()))
+    before = time.time_ns()
+    with telemetry.agent("planner"):
+        answer = caller.ask("Hello", stop=["a", "b"], temperature=0.5, user="ada", tags=["nightly"])
+    after = time.time_ns()
+
+    spans = {span.name: span for sent in configured.wait_for(1) for span in sent.spans}
+    chat, agent = spans["chat gpt-4o"], spans["invoke_agent planner"]
+    assert (chat.trace_id.hex(), agent.trace_id.hex()) == (answer.trace_id, answer.trace_id)
+    assert (len(chat.span_id), chat.parent_span_id, agent.parent_span_id) == (8, agent.span_id, b"")
+    assert (chat.kind, agent.kind) == (Span.SPAN_KIND_CLIENT, Span.SPAN_KIND_INTERNAL)
+    times = (agent.start_time_unix_nano, chat.start_time_unix_nano, chat.end_time_unix_nano, agent.end_time_unix_nano)
+    assert [before, *times, after] == sorted([before, *times, after])
+    assert told(chat.attributes) == snapshot(
+        {
+            "aistrale.surface": "sdk",
+            "aistrale.tags": ["nightly"],
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "openai",
+            "gen_ai.request.model": "gpt-4o",
+            "gen_ai.request.stop_sequences": ["a", "b"],
+            "gen_ai.request.temperature": 0.5,
+            "gen_ai.response.finish_reasons": ["stop"],
+            "gen_ai.response.id": "chatcmpl-1",
+            "gen_ai.response.model": "gpt-test",
+            "gen_ai.usage.cost": 2.75e-05,
+            "gen_ai.usage.input_tokens": 3,
+            "gen_ai.usage.output_tokens": 2,
+            "server.address": "127.0.0.1",
+            "user.id": "ada",
+        }
+    )
+    assert [(event.name, told(event.attributes)) for event in chat.events] == snapshot(
+        [
+            (
+                "aistrale.attempt",
+                {
+                    "aistrale.attempt.number": 1,
+                    "error.type": "down",
+                    "gen_ai.provider.name": "openai",
+                    "gen_ai.request.model": "gpt-4o",
+                    "http.response.status_code": 500,
+                },
+            ),
+            (
+                "aistrale.attempt",
+                {"aistrale.attempt.number": 2, "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o"},
+            ),
+        ]
+    )
+    assert chat.start_time_unix_nano <= chat.events[0].time_unix_nano <= chat.end_time_unix_nano
+    assert (chat.status.code, chat.status.message) == (Status.STATUS_CODE_UNSET, "")
+
+
+def test_a_call_that_failed_has_the_status_of_an_error(
+    configured: Collector, upstream: Upstream, calling: Calling
+) -> None:
+    """With its kind, and without the provider's words, which may quote the prompt."""
+    upstream.will(failure(400, "I do not like Hello"))
+    with pytest.raises(aistrale.InvalidRequestError):
+        calling(SYNC).ask("Hello")
+
+    span = configured.span
+    assert (span.status.code, span.status.message) == (Status.STATUS_CODE_ERROR, "")
+    assert told(span.attributes)["error.type"] == "some_error"
+    assert b"Hello" not in span.SerializeToString()
+
+
+def test_scope_and_schema_say_whose_span_it_is(configured: Collector) -> None:
+    """Our name, our version, and the conventions that the names are from."""
+    Client(provider="echo").run("Hello")
+    (scope,) = configured.wait_for(1)[0].export.resource_spans[0].scope_spans
+    assert (scope.scope.name, scope.scope.version) == ("aistrale", aistrale.__version__)
+    assert scope.schema_url == SCHEMA_URL
+
+
+def test_the_resource_is_what_the_environment_says(configured: Collector, tmp_path: Path) -> None:
+    """By the variables that all of OpenTelemetry reads."""
+    variables = {"OTEL_SERVICE_NAME": "shop", "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test"}
+    assert run_program(HELLO, cwd=tmp_path, env=variables).returncode == 0
+    resource = told(configured.sent[0].export.resource_spans[0].resource.attributes)
+    assert (resource["service.name"], resource["deployment.environment.name"]) == ("shop", "test")
+
+
+def test_a_batch_is_one_request(configured: Collector, tmp_path: Path) -> None:
+    """Spans that end close together travel together."""
+    program = 'import aistrale\nfor _ in range(50): aistrale.run("Hello", provider="echo")'
+    assert run_program(program, cwd=tmp_path).stderr == ""
+    assert sum(len(sent.spans) for sent in configured.sent) == 50
+    assert len(configured.sent) <= 2
+
+
+# Where to
+
+
+@pytest.mark.parametrize(
+    ("variables", "path"),
+    [
+        ({"ENDPOINT": "{}"}, "/v1/traces"),
+        ({"ENDPOINT": "{}/"}, "/v1/traces"),
+        ({"ENDPOINT": "{}/otlp"}, "/otlp/v1/traces"),
+        ({"TRACES_ENDPOINT": "{}/as/it/stands"}, "/as/it/stands"),
+        ({"TRACES_ENDPOINT": "{}/own", "ENDPOINT": "http://127.0.0.1:1"}, "/own"),
+        ({"ENDPOINT": "{}", "PROTOCOL": "http/protobuf"}, "/v1/traces"),
+        ({"ENDPOINT": "{}", "PROTOCOL": "grpc", "TRACES_PROTOCOL": "http/protobuf"}, "/v1/traces"),
+    ],
+)
+def test_the_address_is_the_environments(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], path: str
+) -> None:
+    """A path is added to the address of all signals, none to that of traces alone."""
+    for name, value in variables.items():
+        monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{name}", value.format(collector.url))
+    Client(provider="echo").run("Hello")
+    (sent,) = collector.wait_for(1)
+    assert sent.path == path
+    assert sent.headers["content-type"] == "application/x-protobuf"
+    assert "content-encoding" not in sent.headers
+
+
+@pytest.mark.parametrize("name", ["HEADERS", "TRACES_HEADERS"])
+def test_headers_are_decoded_and_sent(configured: Collector, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Percent-encoded, between commas, as in W3C baggage."""
+    monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{name}", "Authorization=Bearer%20a%3Db , x-two=2,")
+    Client(provider="echo").run("Hello")
+    headers = configured.wait_for(1)[0].headers
+    assert (headers["authorization"], headers["x-two"]) == ("Bearer a=b", "2")
+
+
+@pytest.mark.parametrize("name", ["COMPRESSION", "TRACES_COMPRESSION"])
+def test_a_body_is_compressed_where_that_is_wanted(
+    configured: Collector, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It says so, and is the same span."""
+    monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{name}", "gzip")
+    Client(provider="echo").run("Hello")
+    assert configured.span.name == "chat echo"
+    assert configured.sent[0].headers["content-encoding"] == "gzip"
+
+
+def test_a_protocol_that_is_not_spoken_is_named(
+    configured: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, and the calls are answered."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    client = Client(provider="echo")
+    assert [client.run("Hello").text for _ in range(2)] == ["Hello"] * 2
+    (warning,) = warnings_in(caplog)
+    assert "OTEL_EXPORTER_OTLP_PROTOCOL is grpc" in warning
+
+
+@pytest.mark.parametrize("variables", [{"OTEL_TRACES_EXPORTER": "none"}, {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}])
+def test_nothing_is_sent_where_nothing_should_be(
+    configured: Collector, tmp_path: Path, variables: dict[str, str]
+) -> None:
+    """`none` is an exporter, too."""
+    assert run_program(HELLO, cwd=tmp_path, env=variables).returncode == 0
+    assert configured.sent == []
+
+
+@pytest.mark.parametrize("value", ["soon", "1s"])
+def test_a_timeout_that_is_no_number_is_refused(
+    configured: Collector, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """With the name of its variable."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", value)
+    with pytest.raises(ConfigurationError, match=f"OTEL_EXPORTER_OTLP_TIMEOUT must be a number.*{value}"):
+        Client(provider="echo")
+
+
+def test_a_collector_that_takes_too_long_is_left(
+    configured: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After OTEL_EXPORTER_OTLP_TIMEOUT seconds; the spans are sent again, with those that came since."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")
+    configured.gate = threading.Event()
+    client = Client(provider="echo")
+    client.run("Hello")
+    configured.wait_for(1)
+    configured.gate = None
+    client.run("Hello")
+    assert [len(sent.spans) for sent in configured.wait_for(2)] == [1, 2]
+    assert len(warnings_in(caplog)) == 1
+
+
+@pytest.mark.parametrize("key", ["argument", "environment"])
+def test_spans_go_to_the_server_that_calls_go_to(collector: Collector, tmp_path: Path, key: str) -> None:
+    """With the key of the server; it keeps the books, so there are none here."""
+    program = """
+        import sys
+        import aistrale
+        client = aistrale.Client(api_url=sys.argv[1], api_key=sys.argv[2] or None)
+        print(client.run("Hello", model="openai/gpt-4o"))
+    """
+    home = tmp_path / "home"
+    variables = {"AISTRALE_TELEMETRY": "on", "AISTRALE_HOME": str(home)}
+    if key == "environment":
+        variables["AISTRALE_API_KEY"] = "sk-server"
+    given = f"{collector.url}/", "sk-server" if key == "argument" else ""
+    done = run_program(program, cwd=tmp_path, env=variables, arguments=given)
+    assert (done.stdout, done.stderr) == ("Hello\n", "")
+
+    (sent,) = collector.sent
+    assert (sent.path, sent.headers["authorization"]) == ("/v1/traces", "Bearer sk-server")
+    assert [span.name for span in sent.spans] == ["chat openai/gpt-4o"]
+    assert not home.exists()
+
+
+# Whose span it is
+
+OWN_PROVIDER = """
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider, sampling
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    import aistrale
+
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(sampling.{sampler})
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    {set}
+    client = aistrale.Client(provider="echo"{option})
+    client.run("Hello")
+    print([span.name for span in exporter.get_finished_spans()])
+"""
+
+
+@pytest.mark.parametrize(
+    "whose",
+    [
+        {"set": "trace.set_tracer_provider(provider)", "option": ""},
+        {"set": "", "option": ", tracer_provider=provider"},
+    ],
+    ids=["global", "the client's"],
+)
+@pytest.mark.parametrize(("sampler", "expected"), [("ALWAYS_ON", ["chat echo"]), ("ALWAYS_OFF", [])])
+def test_an_applications_own_provider_is_left_to_send_the_span(
+    configured: Collector, tmp_path: Path, whose: dict[str, str], sampler: str, expected: list[str]
+) -> None:
+    """Else it would arrive twice; and what it chooses not to sample is not sent past it."""
+    done = run_program(OWN_PROVIDER.format(sampler=sampler, **whose), cwd=tmp_path)
+    assert (done.stdout, done.stderr) == (f"{expected}\n", "")
+    assert configured.sent == []
+
+
+# When nobody takes them
+
+
+def test_what_is_refused_for_the_moment_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """429, 502, 503 and 504 ask for it; no other answer does."""
+    with ExitStack() as stack:
+        collectors = {status: stack.enter_context(Collector().running()) for status in (429, 502, 503, 504)}
+        for status, collector in collectors.items():
+            collector.statuses.append(status)
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+            Client(provider="echo").run("Hello")
+        for collector in collectors.values():
+            first, second = collector.wait_for(2)
+            assert first.spans == second.spans
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 500])
+def test_what_is_refused_for_good_is_not_sent_again(configured: Collector, tmp_path: Path, status: int) -> None:
+    """It would be refused again. The log says so."""
+    configured.statuses.append(status)
+    done = run_program(LOGGED, cwd=tmp_path)
+    assert len(configured.sent) == 1
+    assert f"/v1/traces refused spans with {status}" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_spans_after_a_refused_batch_are_sent(configured: Collector, caplog: pytest.LogCaptureFixture) -> None:
+    """One bad span does not end telemetry."""
+    configured.statuses.append(400)
+    client = Client(provider="echo")
+    client.run("Hello", user="first")
+    configured.wait_for(1)
+    client.run("Hello", user="second")
+    assert [told(sent.spans[0].attributes)["user.id"] for sent in configured.wait_for(2)] == ["first", "second"]
+    assert len(warnings_in(caplog)) == 1
+
+
+def test_a_text_that_cannot_be_encoded_keeps_no_other_span_back(configured: Collector, tmp_path: Path) -> None:
+    """Half a character, as JSON may hold it, in what a caller named: it costs nobody but itself."""
+    program = """
+        import logging
+        logging.basicConfig()
+        import aistrale
+        client = aistrale.Client(provider="echo")
+        try:
+            client.run("Hello", model="a\\ud800", user="\\ud800")
+        except aistrale.InvalidRequestError:
+            client.run("Hello", user="ada")
+    """
+    assert run_program(program, cwd=tmp_path).stderr == ""
+    spans = [span for sent in configured.sent for span in sent.spans]
+    assert [told(span.attributes).get("user.id") for span in spans][-1:] == ["ada"]
+    assert len(spans) == 2
+
+
+@contextmanager
+def refusing() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def black_hole() -> Iterator[str]:
+    """Takes connections, and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("calls", [1, 2000])
+@pytest.mark.parametrize("broken", [refusing, black_hole])
+def test_a_collector_that_is_down_holds_up_nobody(tmp_path: Path, broken: Callable[[], Any], calls: int) -> None:
+    """Neither calls nor the end of the process, which says once how many spans are lost."""
+    program = f"""
+        import logging, time
+        logging.basicConfig()
+        import aistrale
+        client = aistrale.Client(provider="echo")
+        texts = {{client.run("Hello").text for _ in range({calls})}}
+        print(texts, time.time())
+    """
+    with broken() as url:
+        done = run_program(program, cwd=tmp_path, env={"OTEL_EXPORTER_OTLP_ENDPOINT": url})
+        ended = time.time()
+
+    text, _, last = done.stdout.rpartition(" ")
+    assert (done.returncode, text) == (0, "{'Hello'}")
+    assert ended - float(last) < 3.0
+    warnings = done.stderr.splitlines()
+    assert len(warnings) == 1, warnings
+    assert f"{calls} spans" in warnings[0]
+
+
+def test_a_collector_that_is_down_keeps_no_call_waiting(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """The books are kept all the same."""
+    program = """
+        import aistrale
+        aistrale.run("Hello", provider="echo")
+        print(len(aistrale.telemetry.query()))
+    """
+    with black_hole() as url:
+        variables = {"AISTRALE_TELEMETRY": "on", "OTEL_EXPORTER_OTLP_ENDPOINT": url}
+        assert run_program(program, cwd=tmp_path, env=variables).stdout == "1\n"

@@ -1,0 +1,291 @@
+"""A cache in the books: what one process was answered, all are."""
+
+import json
+import logging
+import sqlite3
+import zlib
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from callers import ASYNC_STREAM, KEY, SYNC, Calling, Way, our_ways
+from keeping import on_sqlite
+from programs import printed
+from sqlalchemy import select, update
+from upstream import Step, Upstream, completion, events, plain, stream
+
+from aistrale import Completion, StoreCache, ToolCall, Usage
+from aistrale.store.schema import response_cache
+from aistrale.store.store import Store, open_store
+
+CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Oslo"}'}}
+
+# Answers, whole and as streams
+
+
+def openai_tool_call() -> dict[str, Any]:
+    body = completion(finish_reason="tool_calls")
+    body["choices"][0]["message"] = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    return body
+
+
+def anthropic(*, streamed: bool = False) -> list[Step]:
+    """A text, a thought and a call of a tool, of an answer that read from the provider's cache."""
+    usage = {"input_tokens": 5, "output_tokens": 7, "cache_read_input_tokens": 100, "cache_creation_input_tokens": 10}
+    head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-test", "stop_sequence": None}
+    blocks: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({"type": "thinking", "thinking": "", "signature": "c2ln"}, {"type": "thinking_delta", "thinking": "Hm."}),
+        ({"type": "text", "text": ""}, {"type": "text_delta", "text": "Let me see. \u2028"}),
+        (
+            {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}},
+            {"type": "input_json_delta", "partial_json": '{"city": "Oslo"}'},
+        ),
+    ]
+    if not streamed:
+        content = [
+            {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"},
+            {"type": "text", "text": "Let me see. \u2028"},
+            {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Oslo"}},
+        ]
+        return plain({**head, "content": content, "stop_reason": "tool_use", "usage": usage})
+    pieces: list[Any] = [{"type": "message_start", "message": {**head, "content": [], "usage": usage}}]
+    for index, (start, delta) in enumerate(blocks):
+        pieces += [
+            {"type": "content_block_start", "index": index, "content_block": start},
+            {"type": "content_block_delta", "index": index, "delta": delta},
+            {"type": "content_block_stop", "index": index},
+        ]
+    pieces += [
+        {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 7}},
+        {"type": "message_stop"},
+    ]
+    return [*events(*(json.dumps(piece).encode() for piece in pieces)), b"0\r\n\r\n"]
+
+
+def said(answer: Completion) -> dict[str, Any]:
+    """All that an answer says, apart from how this call of it went."""
+    names = (
+        "message",
+        "choices",
+        "text",
+        "reasoning",
+        "tool_calls",
+        "usage",
+        "finish_reason",
+        "model",
+        "provider",
+        "id",
+    )
+    return {name: getattr(answer, name) for name in names}
+
+
+def cached_answers(store: Store) -> list[Any]:
+    with store.database.read() as connection:
+        return list(connection.execute(select(response_cache)))
+
+
+def age(store: Store, column: str, seconds: float, **of: str) -> None:
+    """Have answers be kept, or used, so much earlier than they were."""
+    changed = update(response_cache).values({column: response_cache.c[column] - round(seconds * 1e9)})
+    for name, value in of.items():
+        changed = changed.where(response_cache.c[name] == value)
+    with store.database.write() as connection:
+        connection.execute(changed)
+
+
+# Hits
+
+
+@our_ways
+@pytest.mark.usefixtures("store")
+def test_the_same_request_is_answered_from_the_books(upstream: Upstream, calling: Calling, way: Way) -> None:
+    """By another client as well: it costs nothing, and nothing is sent."""
+    first = calling(way, cache=StoreCache()).ask("Hello")
+    again = calling(way, cache=StoreCache()).ask("Hello")
+
+    assert (first.cached, again.cached, again.cost, again.attempts) == (False, True, 0, ())
+    assert len(upstream.requests) == 1
+    assert calling(way, cache=StoreCache()).ask("Good bye").text == "Good bye"
+    assert len(upstream.requests) == 2
+
+
+@pytest.mark.usefixtures("store")
+def test_another_process_is_answered_without_a_request(upstream: Upstream, calling: Calling, tmp_path: Path) -> None:
+    """Sync or async, whole or as a stream."""
+    calling(SYNC, cache=StoreCache()).ask("Hello there")
+    program = f"""
+        import asyncio
+        import aistrale
+        options = dict(
+            provider="openai", model="gpt-test", api_key={KEY!r}, base_url={upstream.url!r}, cache=aistrale.StoreCache()
+        )
+        client, async_client = aistrale.Client(**options), aistrale.AsyncClient(**options)
+        print(client.run("Hello there").cached, [chunk.text for chunk in client.stream("Hello there")])
+
+        async def main():
+            print((await async_client.run("Hello there")).cached)
+            print([chunk.text async for chunk in async_client.stream("Hello there")])
+
+        asyncio.run(main())
+    """
+    assert printed(program, cwd=tmp_path) == "True ['Hello there']\nTrue\n['Hello there']\n"
+    assert len(upstream.requests) == 1
+
+
+@on_sqlite
+@pytest.mark.parametrize("second", [SYNC, ASYNC_STREAM], ids=str)
+@pytest.mark.parametrize("first", [SYNC, ASYNC_STREAM], ids=str)
+@pytest.mark.parametrize("kind", ["text", "tool call", "anthropic"])
+def test_a_hit_says_what_the_first_answer_said(
+    store: Store, upstream: Upstream, calling: Calling, kind: str, first: Way, second: Way
+) -> None:
+    """Text, thoughts, tool calls, usage and finish reason, however either was asked for."""
+    options: dict[str, Any] = {"cache": StoreCache()}
+    match kind:
+        case "text":
+            upstream.will(stream("One ", "two") if first.streamed else plain(completion("One two")))
+        case "tool call":
+            upstream.will(plain(openai_tool_call()))
+        case _:
+            upstream.will(anthropic(streamed=first.streamed))
+            options |= {"provider": "anthropic", "model": "claude-test"}
+
+    answer, hit = calling(first, **options).ask("Hello"), calling(second, **options).ask("Hello")
+
+    assert said(hit) == said(answer)
+    assert hit.cached
+    if kind == "anthropic":
+        assert hit.usage == Usage(115, 7, 100, 10)
+        assert hit.tool_calls == (ToolCall("toolu_1", "weather", hit.tool_calls[0].arguments),)
+        assert hit.tool_calls[0].args == {"city": "Oslo"}
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.usefixtures("store")
+def test_another_key_is_another_answer(upstream: Upstream, calling: Calling) -> None:
+    """What one account was answered is not told to another; nor is it where the key can be read."""
+    calling(SYNC, cache=StoreCache()).ask("Hello")
+    calling(SYNC, cache=StoreCache(), api_key="sk-another").ask("Hello")
+    assert len(upstream.requests) == 2
+
+
+def test_what_is_kept_holds_neither_the_key_nor_the_prompt(store: Store, upstream: Upstream, calling: Calling) -> None:
+    """Only the provider's answer."""
+    upstream.will(plain(completion("An answer")))
+    calling(SYNC, cache=StoreCache()).ask("The question")
+    ((row),) = cached_answers(store)
+    aside = repr(tuple(row))
+    assert KEY not in aside
+    assert row.size == len(row.completion)
+    assert b"question" not in zlib.decompress(row.completion)
+
+
+@pytest.mark.parametrize("finish_reason", ["length", "content_filter"])
+def test_answers_that_were_cut_short_are_not_kept(
+    store: Store, upstream: Upstream, calling: Calling, finish_reason: str
+) -> None:
+    """The next call may do better."""
+    upstream.default = plain(completion(finish_reason=finish_reason))
+    caller = calling(SYNC, cache=StoreCache())
+    assert [caller.ask().cached for _ in range(2)] == [False, False]
+    assert cached_answers(store) == []
+
+
+# Bounds
+
+
+def test_an_answer_is_good_for_so_long(store: Store, upstream: Upstream, calling: Calling) -> None:
+    """Then it is asked for anew, and the new one is kept in its place."""
+    caller = calling(SYNC, cache=StoreCache(ttl=60))
+    caller.ask("Hello")
+    age(store, "stored", 59)
+    assert caller.ask("Hello").cached
+    age(store, "stored", 2)
+    assert not caller.ask("Hello").cached
+    assert caller.ask("Hello").cached
+    assert len(cached_answers(store)) == 1
+
+
+def test_the_least_recently_used_go_first(store: Store, upstream: Upstream, calling: Calling) -> None:
+    """When all together are larger than they may be."""
+    upstream.default = plain(completion("Always the same"))
+    measuring = calling(SYNC, cache=StoreCache())
+    measuring.ask("a")
+    ((row),) = cached_answers(store)
+    caller = calling(SYNC, cache=StoreCache(max_bytes=3 * row.size + 20))
+    for prompt in ("b", "c"):
+        caller.ask(prompt)
+    age(store, "used", 3600)
+    assert caller.ask("a").cached  # which is now the last one used
+    assert not caller.ask("d").cached
+
+    assert [caller.ask(prompt).cached for prompt in ("a", "d")] == [True, True]
+    assert len(cached_answers(store)) == 3
+    assert len(upstream.requests) == 4
+    kept = sum(row.size for row in cached_answers(store))
+    assert kept <= 3 * row.size + 20
+
+
+def test_an_answer_larger_than_the_cache_is_not_kept(store: Store, calling: Calling) -> None:
+    """Nor does it drive out the others."""
+    calling(SYNC, cache=StoreCache()).ask("small")
+    assert not calling(SYNC, cache=StoreCache(max_bytes=10)).ask("large").cached
+    assert len(cached_answers(store)) == 1
+
+
+# Books that cannot be read
+
+
+@pytest.fixture(params=["a folder", "no database", "damaged", "refused"])
+def unreadable(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Books that cannot be read."""
+    path, url = tmp_path / "books.db", f"sqlite:///{tmp_path / 'books.db'}"
+    match request.param:
+        case "a folder":
+            path.mkdir()
+        case "no database":
+            path.write_text("These are no books." * 1000)
+        case "damaged":
+            with closing(sqlite3.connect(path)) as connection:
+                connection.execute("CREATE TABLE t (x)")
+            path.write_bytes(path.read_bytes()[:100] + b"\xff" * 8092)
+        case _:
+            url = "postgresql://nobody@127.0.0.1:1/none"
+    monkeypatch.setenv("AISTRALE_DATABASE_URL", url)
+    yield
+    open_store(url).close()
+
+
+@pytest.mark.parametrize("way", [SYNC, ASYNC_STREAM], ids=str)
+@pytest.mark.usefixtures("unreadable")
+def test_books_that_cannot_be_read_give_no_hit_and_no_error(
+    upstream: Upstream, calling: Calling, way: Way, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning says why."""
+    caller = calling(way, cache=StoreCache())
+    with caplog.at_level(logging.WARNING):
+        assert [caller.ask("Hello").text for _ in range(2)] == ["Hello"] * 2
+    assert len(upstream.requests) == 2
+    assert "the cache cannot be read" in caplog.text
+    assert "an answer cannot be kept in the cache" in caplog.text
+
+
+@pytest.mark.parametrize("kept", [b"", b"no zlib", "eJyrrgUAAXUA+Q==", "eJwDAAAAAAE="])
+def test_a_kept_answer_that_cannot_be_read_is_none(
+    store: Store, upstream: Upstream, calling: Calling, kept: bytes | str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Damaged, or of another release: it is asked for anew, and a warning says so."""
+    data = kept if isinstance(kept, bytes) else b64decode(kept)
+    caller = calling(SYNC, cache=StoreCache())
+    caller.ask("Hello")
+    with store.database.write() as connection:
+        connection.execute(update(response_cache).values(completion=data))
+
+    answer = caller.ask("Hello")
+
+    assert (answer.text, answer.cached) == ("Hello", False)
+    assert len(caplog.records) == 1
+    assert caller.ask("Hello").cached
