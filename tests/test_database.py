@@ -526,10 +526,9 @@ def test_a_child_may_be_born_while_another_thread_writes(database_url: str, open
 
 ADVICE = {
     "folder": "Name a file in AISTRALE_DATABASE_URL, or move the folder away.",
-    "file": "Look at the file AISTRALE_HOME or AISTRALE_DATABASE_URL leads to.",
+    "no folder": "Look whether its folder exists and may be written, or set AISTRALE_HOME elsewhere.",
     "locked": "Another process holds it for long: look for one that is stuck, or try again.",
     "right": "Give this user the right to write there, or set AISTRALE_HOME elsewhere.",
-    "readonly": "Give this user the right to write the file and its folder, or set AISTRALE_HOME elsewhere.",
     "full": "Make room on the disk; what was not written yet is kept as long as there is room for it.",
     "damaged": "The file is damaged: keep a copy, then restore a backup or move it away.",
     "other": "The file is no SQLite database: move it away, or set AISTRALE_HOME or AISTRALE_DATABASE_URL.",
@@ -548,7 +547,7 @@ def test_a_file_may_be_in_the_way_of_a_folder(tmp_path: Path, opening: Opening, 
     """It stays as it is."""
     (tmp_path / "file").write_text("mine")
     url = f"sqlite:///{tmp_path / 'file' / below}"
-    assert str(failing(opening(url))) == f"{url}: Not a directory. {ADVICE['file']}"
+    assert str(failing(opening(url))) == f"{url}: Not a directory. {ADVICE['no folder']}"
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -638,7 +637,7 @@ def test_a_file_that_may_not_be_written_is_told_of(tmp_path: Path) -> None:
     """
     )
     assert printed(program, cwd=tmp_path) == (
-        f"sqlite:///books.db: attempt to write a readonly database. {ADVICE['readonly']}\n"
+        f"sqlite:///books.db: attempt to write a readonly database. {ADVICE['right']}\n"
     )
 
 

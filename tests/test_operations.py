@@ -70,11 +70,15 @@ def test_the_span_of_an_agent_and_of_its_tool() -> None:
 def test_what_fails_in_a_tool_is_the_tools_error_and_the_agents() -> None:
     """The exception itself goes its way."""
     trace_ids = []
-    with pytest.raises(LookupError), telemetry.agent("planner"):
-        trace_ids.append(aistrale.run("x", provider="echo").trace_id)
-        with telemetry.tool("calendar"):
-            raise LookupError("no such day")
 
+    def plan() -> None:
+        with telemetry.agent("planner"):
+            trace_ids.append(aistrale.run("x", provider="echo").trace_id)
+            with telemetry.tool("calendar"):
+                raise LookupError("no such day")
+
+    with pytest.raises(LookupError):
+        plan()
     rows = told(str(trace_ids[0]))
     assert [(name, status, attributes.get("error.type")) for _, name, _, status, attributes in rows] == [
         ("invoke_agent planner", "error", "LookupError"),
