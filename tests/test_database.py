@@ -542,6 +542,13 @@ def test_a_folder_is_no_database(tmp_path: Path, opening: Opening) -> None:
     assert str(failing(opening(url))) == f"{url}: it is a folder, not a database file. {ADVICE['folder']}"
 
 
+def test_a_file_too_short_for_a_database_is_not_written_over(tmp_path: Path, opening: Opening) -> None:
+    """SQLite would take it for an empty one."""
+    (tmp_path / "notes.db").write_text("mine")
+    assert ADVICE["other"] in str(failing(opening(f"sqlite:///{tmp_path / 'notes.db'}")))
+    assert (tmp_path / "notes.db").read_text() == "mine"
+
+
 @pytest.mark.parametrize("below", ["books.db", "new/books.db"])
 def test_a_file_may_be_in_the_way_of_a_folder(tmp_path: Path, opening: Opening, below: str) -> None:
     """It stays as it is."""
@@ -759,13 +766,14 @@ def test_a_wrong_password_is_not_shown(opening: Opening) -> None:
 
 
 @pytest.mark.parametrize("mark", ["/", "#", "?", "@", ":", "%2F", ";"])
-def test_no_part_of_a_password_is_shown(monkeypatch: pytest.MonkeyPatch, mark: str) -> None:
+@pytest.mark.parametrize("first", ["hunter2aB3", "4711"], ids=["text", "like a port"])
+def test_no_part_of_a_password_is_shown(monkeypatch: pytest.MonkeyPatch, first: str, mark: str) -> None:
     """Whatever is in it that should have been written as %XX, and however that is told."""
-    first, second = "hunter2aB3", "dE5kQ9xZ"
+    second = "dE5kQ9xZ"
     url = f"postgresql://app:{first}{mark}{second}@127.0.0.1:{closed_port()}/books"
     monkeypatch.setenv("AISTRALE_DATABASE_URL", url)
     with pytest.raises((StoreError, ConfigurationError)) as caught:
         open_store().spans.trace("0")
     shown = everything_shown(caught.value)
-    assert first not in shown
+    assert f"app:{first}" not in shown
     assert second not in shown

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
@@ -28,7 +30,7 @@ def write_spans(path: Path, format: str | None, spans: Iterable[Span]) -> int:
     writer = _WRITERS.get(kind)
     if writer is None:
         raise InvalidRequestError(f"{kind!r} is no format to export: name the file .jsonl, .csv or .parquet")
-    draft = path.with_name(f".{path.name}.part")
+    draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         number = writer(draft, spans)
         draft.replace(path)

@@ -25,6 +25,8 @@ BUSY_SECONDS = 10.0
 
 CONNECT_SECONDS = 5
 
+_HEADER = b"SQLite format 3\0"
+
 _PRAGMAS = ("synchronous=NORMAL", "cache_size=-32000", "wal_autocheckpoint=4000")
 """A lost machine may lose the last moments, a lost process nothing; cache and log are large enough for batches."""
 
@@ -136,6 +138,9 @@ def _sqlite(path: Path) -> Engine:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a folder, not a database file", str(path))
     make_private(path.parent)
+    if path.is_file() and 0 < path.stat().st_size < len(_HEADER):
+        # SQLite would take it for empty, and write over it.
+        raise StoreError(f"sqlite:///{path}: it is too short to be a database. {_FOREIGN}.", unavailable=True)
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))  # its WAL and index files take its mode
     engine = create_engine(

@@ -35,9 +35,10 @@ def database_url() -> str:
 
 
 def _is_address(url: str) -> bool:
-    """Whether a URL can be taken apart in one way only; a password with an @ in it has to be percent-encoded."""
+    """Whether a URL can be taken apart in one way only: what is not plain in a password is to be percent-encoded."""
     try:
-        return urlsplit(url).port != 0 and url.partition("?")[0].count("@") < 2
+        parts = urlsplit(url)
+        return parts.port != 0 and parts.netloc.count("@") == url.count("@") < 2
     except ValueError:
         return False
 
