@@ -12,10 +12,10 @@ from uuid import uuid4
 from aistrale.contract import Call, CallbackHandler
 from aistrale.core import Core
 from aistrale.exceptions import InvalidRequestError
+from aistrale.gateway.prompts import look_up
 from aistrale.gateway.stream import AsyncCompletionStream, CompletionStream
-from aistrale.models import Completion, CompletionRequest, Embedding, Message, Prompt, Usage
-from aistrale.options import RunOptions, given
-from aistrale.templates import StoredPrompt
+from aistrale.models import Completion, CompletionRequest, Embedding, Message, Prompt, PromptReference, Usage
+from aistrale.options import RunOptions, given, prompt_reference
 
 
 class Conversation:
@@ -35,18 +35,19 @@ class Conversation:
         self._core, self._options = core, given(options)
 
     def _ask(self, prompt: Prompt, options: Mapping[str, Any]) -> tuple[CompletionRequest, list[CallbackHandler]]:
-        if isinstance(prompt, StoredPrompt):
-            prompt = prompt.render(options.get("variables") or {})
-        said = Message.list_of(prompt)
+        asked = given(options)
+        reference = _reference(prompt, asked.pop("variables", None))
+        said = Message.list_of(prompt if reference is None else reference.stored.render(reference.variables))
         if not said or (isinstance(prompt, str) and not prompt.strip()):
             raise InvalidRequestError("The prompt is empty: pass a text or at least one message")
-        asked = given(options)
         request, _ = self._core.completion(
             [*self.messages, *said],
             {**self._options, **asked},
             session_id=self.id,
             conversation_id=self.id if self._is_named else None,
         )
+        if reference is not None:
+            request = replace(request, prompt=reference)
         return request, [_Recorder(self, said), *self._options.get("callbacks", ()), *asked.get("callbacks", ())]
 
     def _add(self, said: list[Message], completion: Completion) -> None:
@@ -74,6 +75,14 @@ class Conversation:
                 self._unpriced += 1
             else:
                 self._cost += cost
+
+
+def _reference(prompt: Prompt, variables: Mapping[str, Any] | None) -> PromptReference | None:
+    """The stored prompt that is said, looked up: what was said has to be remembered."""
+    reference = prompt_reference(prompt, variables)
+    if reference is None or reference.stored is not None:
+        return reference
+    return replace(reference, stored=look_up(reference.name))
 
 
 class _Recorder(CallbackHandler):

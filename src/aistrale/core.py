@@ -74,7 +74,8 @@ class Core:
     def check(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options of many calls, found right once for all: what is wrong with them is not each call's own fault."""
         every = given(options)
-        self.gateway.check(self.completion("check", every)[0])
+        asked = {name: value for name, value in every.items() if name != "variables"}
+        self.gateway.check(self.completion("check", asked)[0])
         return every
 
     def embedding(

@@ -146,7 +146,7 @@ def completion_request(prompt: Prompt, options: Mapping[str, Any], **call: Any) 
         fields["tools"] = tuple(tool_of(tool) for tool in _listed(options, "tools")) or None
     if options.get("response_format") is not None:
         fields["response_format"], fields["output_type"] = response_format_of(options["response_format"])
-    reference = _reference(prompt, options.get("variables"))
+    reference = prompt_reference(prompt, options.get("variables"))
     if reference is None and isinstance(prompt, str) and not prompt.strip():
         raise InvalidRequestError("The prompt is empty: pass a text or at least one message with content")
     return CompletionRequest(
@@ -158,7 +158,7 @@ def completion_request(prompt: Prompt, options: Mapping[str, Any], **call: Any) 
     )
 
 
-def _reference(prompt: Any, variables: Mapping[str, Any] | None) -> PromptReference | None:
+def prompt_reference(prompt: Any, variables: Mapping[str, Any] | None) -> PromptReference | None:
     """The stored prompt that is meant: one that was looked up, or the name of one, which `variables` go with."""
     if isinstance(prompt, StoredPrompt):
         return PromptReference(prompt.name, variables or {}, prompt.version, prompt)

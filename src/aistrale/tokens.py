@@ -10,10 +10,14 @@ from __future__ import annotations
 import asyncio
 import builtins
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from aistrale.exceptions import ConfigurationError
 from aistrale.keys import Secret, Token
+from aistrale.store.location import database_url
+from aistrale.store.peek import watch
 from aistrale.threads import in_thread
 
 if TYPE_CHECKING:
@@ -29,7 +33,8 @@ def add(provider: str, token: str | Secret, label: str = "default", *, default: 
     """
     token = Secret(token)  # first of all: a traceback may show variables
     _check_provider(provider)
-    return _store().add(provider, token, label, default)
+    with _changing() as tokens:
+        return tokens.add(provider, token, label, default)
 
 
 def list(provider: str | None = None) -> builtins.list[Token]:
@@ -50,7 +55,8 @@ def remove(provider: str, label: str = "default") -> None:
 
     Raises StoreError if there is none of this label. Works without the master key.
     """
-    _store().remove(provider, label)
+    with _changing() as tokens:
+        tokens.remove(provider, label)
 
 
 def rotate(provider: str, token: str | Secret, label: str = "default") -> Token:
@@ -60,12 +66,14 @@ def rotate(provider: str, token: str | Secret, label: str = "default") -> Token:
     was encrypted with another master key.
     """
     token = Secret(token)
-    return _store().rotate(provider, token, label)
+    with _changing() as tokens:
+        return tokens.rotate(provider, token, label)
 
 
 def set_default(provider: str, label: str) -> None:
     """Make a token its provider's default. Raises StoreError if there is none of this label."""
-    _store().set_default(provider, label)
+    with _changing() as tokens:
+        tokens.set_default(provider, label)
 
 
 def master_key_source() -> str:
@@ -123,6 +131,15 @@ def _store() -> TokenStore:
     from aistrale.store.store import open_store
 
     return open_store().tokens
+
+
+@contextmanager
+def _changing() -> Iterator[TokenStore]:
+    """The store, to change a token in: calls of this process then look for keys anew."""
+    try:
+        yield _store()
+    finally:
+        watch(database_url()).look_again()
 
 
 def _check_provider(name: str) -> None:

@@ -83,7 +83,11 @@ class StoreCache:
         except StoreError as error:
             warn_once_a_minute("cache", "the cache cannot be read: %s", error)
             return None
-        return None if kept is None else _decoded(kept)
+        try:
+            return None if kept is None else _decoded(kept)
+        except (zlib.error, ValueError, LookupError, TypeError, AttributeError) as error:
+            warn_once_a_minute("cache", "an answer in the cache cannot be read: %s", type(error).__name__)
+            return None
 
     def set(self, key: str, completion: Completion) -> None:
         last = completion.attempts[-1] if completion.attempts else None

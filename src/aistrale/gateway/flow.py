@@ -233,6 +233,7 @@ def _answer(plan: Plan) -> Flow:
         completion = yield from _ask(plan)
         is_its_own = (plan.call.provider, plan.call.model) == (route.provider, route.model)  # not a fallback's
         if is_its_own and is_worth_keeping(completion):
+            _finish(completion, plan)
             yield from _consult(plan.cache, plan.cache.set, key, deepcopy(completion))
         return completion
     _arrive(plan.call, route)

@@ -63,6 +63,8 @@ class Gateway:
         self._handlers = _checked(handlers)
         self._retry = retry or RetryPolicy(max_retries=config["max_retries"])
         self._breaker = breaker
+        routing = ("provider", "base_url", "timeout", "max_retries", "fallbacks")
+        self._given = {name for name in routing if getattr(options, name) is not None} | ({"model"} if model else set())
         self._keys = StoredKeys(books)
         self._router = Router(config, model, options, self._keys)
         self._timeout = options.timeout if options.timeout is not None else config["timeout"]
@@ -138,7 +140,7 @@ class Gateway:
         return AsyncDriver(plan, self._async_transport_of)
 
     def _completion(self, request: CompletionRequest, callbacks: Handlers, *, stream: bool) -> Plan:
-        request = with_stored_prompt(request)
+        request = with_stored_prompt(request, self._given)
         options = request.options
         fallbacks = self._fallbacks if options.fallbacks is None else options.fallbacks
         cache = self._options.cache if options.cache is None else options.cache

@@ -19,14 +19,16 @@ class StoredKeys:
     def __init__(self, url: str | None) -> None:
         self._url = url
         self._keys: dict[str, Secret] = {}
-        self._read_at = -SECONDS
+        self._read_at, self._changes = -SECONDS, 0
 
     @property
     def blocking(self) -> bool:
         """Whether the next look has to open the books."""
-        if self._url is None or time.monotonic() - self._read_at < SECONDS:
+        if self._url is None:
             return False
-        return watch(self._url).now().tokens
+        seen = watch(self._url)
+        is_known = time.monotonic() - self._read_at < SECONDS and seen.changes == self._changes
+        return not is_known and seen.now().tokens
 
     def find(self, provider: str) -> Secret | None:
         """A provider's key.
@@ -35,14 +37,17 @@ class StoredKeys:
         """
         if self.blocking:
             self._read()
-        elif self._keys and self._url is not None and not watch(self._url).now().tokens:
-            self._keys = {}  # the last of them was removed
+        elif self._keys and self._url is not None:
+            seen = watch(self._url)
+            if not seen.now().tokens and not seen.is_away:
+                self._keys = {}  # the last of them was removed
         return self._keys.get(provider)
 
     def _read(self) -> None:
         from aistrale.store.store import open_store
 
         assert self._url is not None
+        changes = watch(self._url).changes
         try:
             self._keys = dict(open_store(self._url).tokens.keys())
         except StoreError as error:
@@ -50,4 +55,4 @@ class StoredKeys:
                 raise
             watch(self._url).look_away()
             warn_once_a_minute(self._url, "keys of the books cannot be read, the environment's are taken: %s", error)
-        self._read_at = time.monotonic()
+        self._read_at, self._changes = time.monotonic(), changes

@@ -36,8 +36,9 @@ class Watch:
     """Looks at one database now and then."""
 
     def __init__(self, url: str) -> None:
+        self.changes = 0
         self._path = sqlite_path(url)
-        self._seen, self._until = NOTHING, 0.0
+        self._seen, self._until, self._away = NOTHING, 0.0, False
 
     def now(self) -> Glance:
         """What there is, as far as is known; of a shared database that was not asked lately, all is possible."""
@@ -52,16 +53,23 @@ class Watch:
         if self._path is None:
             self._keep(replace(EVERYTHING, hard_budgets=hard_budgets), SHARED_SECONDS)
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the database could not be used, lately."""
+        return self._away and time.monotonic() < self._until
+
     def look_again(self) -> None:
         """Forget what was seen: this process has changed it."""
         self._until = 0.0
+        self.changes += 1
 
     def look_away(self) -> None:
         """The database cannot be used: calls go on without it, and do not wait for it for a while."""
         self._keep(NOTHING, AWAY_SECONDS)
+        self._away = True
 
     def _keep(self, seen: Glance, seconds: float) -> None:
-        self._seen, self._until = seen, time.monotonic() + seconds
+        self._seen, self._until, self._away = seen, time.monotonic() + seconds, False
 
 
 @cache

@@ -105,6 +105,8 @@ class TelemetryHandler(CallbackHandler):
         attributes = {} if result is None else result_attributes(result)
         if where(call) is not start:  # a fallback led it elsewhere
             attributes.update(where(call))
+            if call.has_stored_key:
+                attributes["aistrale.stored_key"] = call.provider
         if self._capture and isinstance(result, Completion):
             attributes["gen_ai.output.messages"] = output_content(result)
         return attributes

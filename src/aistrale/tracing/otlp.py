@@ -96,23 +96,33 @@ class OTLPSink:
         parent = None
         if span.parent_id is not None:
             parent = SpanContext(trace_id, int(span.parent_id, 16), False, flags)
-        attributes = dict(span.attributes)
+        attributes = {_clean(key): _clean(value) for key, value in span.attributes.items()}
         cost = span.cost if span.cost is not None else getattr(self._book.cost(span), "amount", None)
         if cost is not None:
             attributes["gen_ai.usage.cost"] = float(cost)
         return ReadableSpan(
-            span.name,
+            _clean(span.name),
             SpanContext(trace_id, int(span.span_id, 16), False, flags),
             parent,
             _resource(),
             attributes,
-            [Event(event.name, dict(event.attributes), event.time) for event in span.events],
+            [
+                Event(event.name, {key: _clean(value) for key, value in event.attributes.items()}, event.time)
+                for event in span.events
+            ],
             kind=SpanKind[span.kind.upper()],
             status=Status(StatusCode.ERROR if span.status == "error" else StatusCode.UNSET),
             start_time=span.start,
             end_time=span.end,
             instrumentation_scope=_scope(),
         )
+
+
+def _clean(value: Any) -> Any:
+    """A value as protobuf can say it, which knows no lone surrogates."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    return [_clean(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 @cache
