@@ -429,7 +429,7 @@ def test_two_processes_that_drain_at_once_add_nothing_twice(keeping: Store, tmp_
     for number in range(40):
         spool.put([call(user=f"{number:02}") for _ in range(5)])
 
-    run_together("from aistrale import telemetry\ntelemetry.query()", [()] * 3, cwd=tmp_path)
+    run_together("from aistrale import telemetry\ntelemetry.query()", [()] * 2, cwd=tmp_path)
 
     assert users() == [f"{number:02}" for number in range(40) for _ in range(5)]
     assert len(event_log.list()) == 200

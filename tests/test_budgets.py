@@ -278,8 +278,8 @@ def test_threads_and_processes_that_spend_at_once_tell_once(
     upstream.default = charging(0.1)
     caller = calling(SYNC)
     with ThreadPoolExecutor(5) as pool:
-        threads = [pool.submit(caller.ask) for _ in range(15)]
-        programs = pool.submit(run_together, SPENDER, [(upstream.url, "5")] * 3, cwd=tmp_path)
+        threads = [pool.submit(caller.ask) for _ in range(20)]
+        programs = pool.submit(run_together, SPENDER, [(upstream.url, "5")] * 2, cwd=tmp_path)
         for future in [*threads, programs]:
             future.result()
 

@@ -45,6 +45,7 @@ def test_the_span_of_an_agent_and_of_its_tool() -> None:
             {
                 "gen_ai.operation.name": "invoke_agent",
                 "gen_ai.agent.name": "planner",
+                "aistrale.surface": "sdk",
                 "gen_ai.agent.description": "Plans a day",
             },
         )
@@ -59,6 +60,7 @@ def test_the_span_of_an_agent_and_of_its_tool() -> None:
                 "gen_ai.operation.name": "execute_tool",
                 "gen_ai.tool.name": "calendar",
                 "gen_ai.tool.type": "function",
+                "aistrale.surface": "sdk",
                 "gen_ai.tool.call.id": "call_1",
                 "gen_ai.tool.description": "Looks up a day",
             },

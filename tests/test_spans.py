@@ -145,6 +145,16 @@ def test_numbers_out_of_all_proportion_cost_no_other_span_its_place(store: Store
     assert sum(group.calls for group in store.spans.summary("user", SpanFilter())) == 31
 
 
+def test_a_name_of_any_length_costs_no_other_span_its_place(store: Store) -> None:
+    """Users name themselves; an index of PostgreSQL takes some 2,700 bytes. Each is still found by its own name."""
+    names = ["".join(token_hex(4) for _ in range(1500)) for _ in range(2)]
+    store.record([call(user=names[0], tags=[names[0]]), call(user=names[1], tags=[names[1]]), call()])
+    for name in names:
+        assert [span.user_id for span in telemetry.query(user=name)] == [name]
+        assert [span.user_id for span in telemetry.query(tag=name)] == [name]
+    assert len(telemetry.query()) == 3
+
+
 def test_adding_again_adds_nothing(store: Store) -> None:
     """Senders repeat themselves: neither spans nor tags, sums nor events are there twice."""
     batch = [call(MOMENT + n, tags=["a", "b"], input_tokens=3, output_tokens=2) for n in range(5)]

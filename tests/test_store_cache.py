@@ -268,6 +268,7 @@ def test_books_that_cannot_be_read_give_no_hit_and_no_error(upstream: Upstream, 
     assert len(upstream.requests) == 2
 
 
+@pytest.mark.parametrize("unreadable", ["damaged", "refused"], indirect=True)
 @pytest.mark.usefixtures("unreadable")
 def test_books_that_cannot_be_read_are_told_of(upstream: Upstream, tmp_path: Path) -> None:
     """By one warning, which says why, however many calls there are."""

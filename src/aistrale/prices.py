@@ -23,7 +23,6 @@ _TABLE_NAMES = {
     "gcp.gemini": "google",
     "mistral_ai": "mistral",
     "x_ai": "x-ai",
-    "xai": "x-ai",
 }
 """Providers that the table names otherwise than spans do."""
 

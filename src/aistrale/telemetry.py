@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from aistrale.config import Config
 from aistrale.exceptions import InvalidRequestError
-from aistrale.prices import Price, PriceBook
+from aistrale.prices import Price, PriceBook, load_table
 from aistrale.providers import find_profile, telemetry_name
 from aistrale.records import Summary, to_nanoseconds
 from aistrale.spans import Span
@@ -179,6 +179,7 @@ def reprice(**filters: Unpack[Filters]) -> int:
     """
     store, wanted = _books(), _filter(filters)
     book = PriceBook(store.prices.all())
+    load_table()  # before anybody has to wait for a transaction to end
     changed, position = 0, (-1, "", "")
     while True:
         some, following = store.spans.reprice(position, book.cost, wanted)

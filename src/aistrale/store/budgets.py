@@ -16,6 +16,7 @@ from aistrale.records import Budget, Spend
 from aistrale.spans import Span
 from aistrale.store.database import Database
 from aistrale.store.events import Transaction
+from aistrale.store.filters import as_text
 from aistrale.store.schema import budget_spend, budgets, rounded, span_tags, spans
 
 _SCOPE_COLUMNS = {"session": spans.c.session_id, "user": spans.c.user_id, "tag": span_tags.c.tag}
@@ -37,7 +38,7 @@ class BudgetStore:
                     amount=budget.limit,
                     period=budget.period,
                     scope=budget.scope,
-                    scope_value=budget.scope_value,
+                    scope_value=as_text(budget.scope_value),
                     thresholds=json.dumps([str(part) for part in budget.thresholds]),
                     hard=budget.hard,
                     created=time.time_ns(),
@@ -103,8 +104,8 @@ def _scope_values(budget: Budget, session: str | None, user: str | None, tags: I
         yield ""
         return
     present = {"session": (session,), "user": (user,), "tag": tuple(tags)}[budget.scope]
-    for value in present:
-        if value and budget.scope_value in (None, value):
+    for value in map(as_text, present):
+        if value and as_text(budget.scope_value) in (None, value):
             yield value
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from sqlalchemy import delete, func, insert, select, update
 
+from aistrale.exceptions import StoreError
 from aistrale.store.database import Database
 from aistrale.store.schema import response_cache
 
@@ -28,7 +30,7 @@ class CompletionStore:
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
         if row is not None and now - row.used > _USE_SECONDS * 10**9:
-            with self._database.write() as connection:
+            with suppress(StoreError), self._database.write() as connection:  # the answer is there all the same
                 connection.execute(update(response_cache).where(table.key == key).values(used=now))
         return None if row is None else row.completion
 

@@ -80,6 +80,7 @@ class Database:
         connection.execution_options(**{_WRITES: True})
         with connection.begin():
             if not self.is_sqlite:
+                connection.execute(text(f"SET LOCAL lock_timeout = {round(1000 * BUSY_SECONDS)}"))
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_WRITERS_LOCK})"))
             yield
 
@@ -130,8 +131,8 @@ def insert_many(connection: Connection, table: Table, rows: Sequence[tuple[Any, 
     """
     if rows:
         mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
-        marks = ", ".join([mark] * len(table.columns))
-        connection.exec_driver_sql(f"INSERT INTO {table.name} VALUES ({marks})", list(rows))
+        names, marks = ", ".join(table.columns.keys()), ", ".join([mark] * len(table.columns))
+        connection.exec_driver_sql(f"INSERT INTO {table.name} ({names}) VALUES ({marks})", list(rows))
 
 
 def _sqlite(path: Path) -> Engine:
@@ -178,11 +179,15 @@ def _write_ahead(connection: Any) -> None:
             time.sleep(0.01)
 
 
+_PATIENCE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
+"""How soon a connection that died is known to be dead: 20 s."""
+
+
 def _postgres(url: str) -> Engine:
     try:
         return create_engine(
             url,
-            connect_args={"connect_timeout": CONNECT_SECONDS},
+            connect_args={"connect_timeout": CONNECT_SECONDS, **_PATIENCE},
             pool_pre_ping=True,
             hide_parameters=True,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import ColumnElement, select, tuple_
@@ -66,13 +67,24 @@ def conditions_of(filter: SpanFilter) -> Iterator[ColumnElement[bool]]:
         yield table.operation.in_(INFERENCE)
     if filter.tag is not None:
         tagged = select(span_tags.c.trace_id, span_tags.c.span_id).where(span_tags.c.tag == as_text(filter.tag))
+        if filter.since is not None:
+            tagged = tagged.where(span_tags.c.start_time >= filter.since)
+        if filter.until is not None:
+            tagged = tagged.where(span_tags.c.start_time < filter.until)
         yield tuple_(table.trace_id, table.span_id).in_(tagged)
 
 
+_LONGEST = 200
+
+
 def as_text(value: Any) -> str | None:
-    """A text as any database can hold it: neither NUL nor lone surrogates. The attributes keep the true one."""
+    """A text as any database can hold it in an index: neither NUL nor lone surrogates, and not too long.
+
+    The attributes keep the true one.
+    """
     if value is None:
         return None
-    if type(value) is str and value.isascii() and "\0" not in value:
+    if type(value) is str and len(value) <= _LONGEST and value.isascii() and "\0" not in value:
         return value
-    return str(value).encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    text = str(value).encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…{sha256(text.encode()).hexdigest()[:16]}"

@@ -76,6 +76,7 @@ MIGRATIONS = (
                 PRIMARY KEY (tag, start_time, trace_id, span_id)
             )
             """,
+            "CREATE INDEX span_tags_by_span ON span_tags (trace_id, span_id)",
             """
             CREATE TABLE span_hours (
                 hour BIGINT NOT NULL,

@@ -13,6 +13,9 @@ from sqlalchemy.types import TypeDecorator
 
 PICO = Decimal("1e-12")
 
+MOST_DOLLARS = 10_000
+"""What one call costs at most: what is beyond that cannot be meant, and sums of it could not be kept."""
+
 
 def to_picodollars(dollars: Decimal) -> int:
     """US dollars as whole picodollars: a millionth of what the cheapest token costs."""

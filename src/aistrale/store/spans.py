@@ -13,7 +13,7 @@ from aistrale.records import Summary
 from aistrale.spans import INFERENCE, USAGE_ATTRIBUTES, Span, decode_events, encode, encode_events
 from aistrale.store.database import Database, insert_many
 from aistrale.store.filters import SpanFilter, as_text, conditions_of
-from aistrale.store.schema import rounded, span_tags, spans, to_picodollars
+from aistrale.store.schema import MOST_DOLLARS, rounded, span_tags, spans, to_picodollars
 from aistrale.store.summaries import add_to_hours, summary
 
 CHUNK = 5000
@@ -151,7 +151,7 @@ def _row(span: Span) -> tuple[Any, ...]:
         span.cached,
         *tokens,
         None if first is None else _count(round(first * 1e9), 10**18),
-        None if span.cost is None else _count(to_picodollars(span.cost), 10**16),  # ten thousand dollars
+        None if span.cost is None else _count(to_picodollars(span.cost), MOST_DOLLARS * 10**12),
         *(span.cost_source, span.price_version),
         *(encode(span.attributes), encode_events(span.events)),
     )

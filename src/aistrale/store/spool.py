@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from aistrale.exceptions import StoreError
 from aistrale.spans import Span, from_json, to_json
 from aistrale.store.location import make_private
 
@@ -86,9 +87,12 @@ class Spool:
             return [from_json(line) for line in lines]
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise StoreError(f"spans in {path} cannot be read: {error.strerror}. Look whose file it is.") from error
         except (ValueError, RecursionError) as error:
             aside = path.with_suffix(".unreadable")
-            path.rename(aside)
+            with suppress(FileNotFoundError):  # another process has done so
+                path.rename(aside)
             logger.warning("spans in %s cannot be read (%s): the file is kept", aside, type(error).__name__)
             return []
 

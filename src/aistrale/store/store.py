@@ -18,7 +18,7 @@ from aistrale.store.events import EventLog, Transaction
 from aistrale.store.location import database_url
 from aistrale.store.prices import PriceStore
 from aistrale.store.prompts import PromptStore
-from aistrale.store.schema import tokens
+from aistrale.store.schema import MOST_DOLLARS, tokens
 from aistrale.store.spans import SpanStore
 from aistrale.store.tokens import TokenStore
 
@@ -53,6 +53,8 @@ class Store:
             for span in spans:
                 if (cost := book.cost(span)) is not None:
                     span.cost, span.cost_source, span.price_version = cost.amount, cost.source, cost.version
+                if span.cost is not None and not 0 <= span.cost <= MOST_DOLLARS:
+                    span.cost = span.cost_source = span.price_version = None  # no call costs that
             added = self.spans.add(transaction.connection, spans)
             for span in added:
                 _tell(transaction, span)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -38,7 +40,7 @@ class BooksSink:
         self.url = url
         self.retention: float | None = None
         self._purge_at = 0.0
-        self._untold: list[Event] = []
+        self._untold: deque[Event] = deque()
         self.last_error: StoreError | None = None
         self._spool = Spool(spool_folder(url))
         self._first: float | None = None
@@ -88,13 +90,14 @@ class BooksSink:
         self._keep_for(store)
 
     def _record(self, store: Store, spans: Iterable[Span]) -> None:
-        self._untold += store.record(spans, announce=False)
+        told = store.record(spans, announce=False)
+        self._untold.extend(told)
 
     def delivered(self) -> None:
         """Tell subscribers of what was written, now that they may look into the books themselves."""
-        untold, self._untold = self._untold, []
-        if untold and self._store is not None:
-            self._store.events.announce(untold)
+        while self._untold and self._store is not None:
+            with suppress(IndexError):  # another thread may tell as well
+                self._store.events.announce([self._untold.popleft()])
 
     def _keep_for(self, store: Store) -> None:
         """Now and then, forget what is older than the configuration wants kept."""

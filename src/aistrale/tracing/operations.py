@@ -30,7 +30,11 @@ def current(tracer: Tracer, name: str, kind: Kind, attributes: Attributes) -> It
 
 def agent_attributes(name: str, description: str | None) -> Attributes:
     """Of an agent at work."""
-    attributes: Attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name}
+    attributes: Attributes = {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": name,
+        "aistrale.surface": "sdk",
+    }
     return attributes if description is None else {**attributes, "gen_ai.agent.description": description}
 
 
@@ -40,6 +44,7 @@ def tool_attributes(name: str, call_id: str | None, description: str | None) -> 
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": name,
         "gen_ai.tool.type": "function",
+        "aistrale.surface": "sdk",
     }
     optional = {"gen_ai.tool.call.id": call_id, "gen_ai.tool.description": description}
     return {**attributes, **{key: value for key, value in optional.items() if value is not None}}

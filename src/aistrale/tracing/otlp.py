@@ -172,7 +172,7 @@ def _server(api_url: str, api_key: str | None) -> tuple[str, tuple[tuple[str, st
 
 def _collector() -> tuple[str, tuple[tuple[str, str], ...], float, bool] | None:
     url = _variable("ENDPOINT", whole=True)
-    if url is None or os.environ.get("OTEL_TRACES_EXPORTER", "").strip() == "none":
+    if url is None or _is_disabled():
         return None
     protocol = _variable("PROTOCOL") or "http/protobuf"
     if protocol != "http/protobuf":
@@ -184,6 +184,11 @@ def _collector() -> tuple[str, tuple[tuple[str, str], ...], float, bool] | None:
     except ValueError:
         raise ConfigurationError(f"OTEL_EXPORTER_OTLP_TIMEOUT must be a number of seconds, not {timeout!r}") from None
     return url, tuple(_headers(_variable("HEADERS") or "")), seconds, _variable("COMPRESSION") == "gzip"
+
+
+def _is_disabled() -> bool:
+    exporter, disabled = os.environ.get("OTEL_TRACES_EXPORTER", ""), os.environ.get("OTEL_SDK_DISABLED", "")
+    return exporter.strip() == "none" or disabled.strip().lower() == "true"
 
 
 def _variable(name: str, *, whole: bool = False) -> str | None:

@@ -102,11 +102,10 @@ class Recorder:
     def end(self) -> None:
         """Deliver what waits within EXIT_SECONDS; the process ends."""
         thread, self._ending = self._thread, True
-        if thread is None:
-            return
-        self._hurry.set()
-        self._pending.set()
-        thread.join(EXIT_SECONDS)
+        if thread is not None:
+            self._hurry.set()
+            self._pending.set()
+            thread.join(EXIT_SECONDS)
         if self._queue:
             rest = list(self._queue)
             self._queue.clear()
@@ -142,8 +141,9 @@ class Recorder:
     def _rest(self) -> bool:
         """End the thread if there is nothing to do; the next span starts another."""
         with self._lock:
-            if not self._queue:
-                self._thread = None
+            self._thread = None
+            if self._queue:  # it came just now, and saw a thread
+                self._thread = threading.current_thread()
         return self._thread is None
 
     def _deliver_all(self) -> None:

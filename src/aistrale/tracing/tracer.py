@@ -40,6 +40,8 @@ class Tracer:
         is_applications = own.is_valid and own.span_id != above.span_id
         if not is_applications:
             flags = _RECORDED if self.recorders else _UNRECORDED
+            if above.is_valid:
+                flags = above.trace_flags  # whether a trace is recorded is decided where it begins
             own = SpanContext(
                 above.trace_id if above.is_valid else random.getrandbits(128) or 1,
                 random.getrandbits(64) or 1,
