@@ -226,6 +226,7 @@ def test_a_fork_while_the_books_are_being_opened_harms_no_child(database_url: st
         call(user="parent")
         while "sqlalchemy" not in sys.modules:
             call(user="parent")
+            time.sleep(0.002)
         pid = os.fork()
         if not pid:
             threading.Timer(5, os._exit, [3]).start()

@@ -219,6 +219,21 @@ def test_subscribers_hear_what_is_in_the_books() -> None:
 
 @on_sqlite
 @pytest.mark.usefixtures("database_url")
+def test_subscribers_hear_of_a_call_that_no_other_follows(tmp_path: Path) -> None:
+    """What waited in a file for the process to be old enough is taken in by itself."""
+    program = """
+        import os, threading
+        import aistrale
+        threading.Timer(10, os._exit, [3]).start()
+        aistrale.events.subscribe(lambda event: os._exit(0))
+        aistrale.run("Hello", provider="echo")
+        threading.Event().wait()
+    """
+    assert run_program(program, cwd=tmp_path, env=ON).returncode == 0
+
+
+@on_sqlite
+@pytest.mark.usefixtures("database_url")
 def test_subscribers_may_look_from_another_thread(tmp_path: Path) -> None:
     """As the twins for async code do."""
     program = """

@@ -181,3 +181,8 @@ def load_table() -> None:
     """Load the price table; without this the first price asked for does, in some 400 ms."""
     with gate.undivided():
         _from_table("openai", ["gpt-4o"], Usage(1, 1), None, 0)
+
+
+def is_table_loaded() -> bool:
+    """Whether prices of the table come at once."""
+    return load_table.cache_info().currsize > 0

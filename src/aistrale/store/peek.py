@@ -94,8 +94,9 @@ def glance(path: Path) -> Glance:
             )
         finally:
             connection.close()
-    except sqlite3.Error:
-        return NOTHING
+    except sqlite3.Error as error:
+        # A file of an older release lacks a table: it has to be opened, and brought up to date, to know.
+        return EVERYTHING if error.sqlite_errorcode == sqlite3.SQLITE_ERROR else NOTHING
 
 
 def _any(connection: Any, query: str) -> bool:

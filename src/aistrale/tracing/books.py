@@ -45,6 +45,7 @@ class BooksSink:
         self._spool = Spool(spool_folder(url))
         self._first: float | None = None
         self._again_at = 0.0
+        self._due: float | None = None
         self._pause = _FIRST_PAUSE
         self._store: Store | None = None
 
@@ -56,12 +57,17 @@ class BooksSink:
             opens = True  # the spool may go with the machine it is on, the shared database stays
         if not opens or now < self._again_at:
             self._spool.put(spans)
+            self._due = max(self._first + OPENING_SECONDS, self._again_at)
             return
         try:
             self._write(spans)
         except StoreError as error:
-            self._spool.put(spans)
+            if spans:
+                self._spool.put(spans)
             self._wait(error)
+
+    def due_in(self) -> float | None:
+        return None if self._due is None else max(0.0, self._due - time.monotonic())
 
     @property
     def name(self) -> str:
@@ -87,6 +93,7 @@ class BooksSink:
         if spans:
             self._record(store, spans)
         self._store, self._pause, self._again_at, self.last_error = store, _FIRST_PAUSE, 0.0, None
+        self._due = None
         self._keep_for(store)
 
     def _record(self, store: Store, spans: Iterable[Span]) -> None:
@@ -112,7 +119,7 @@ class BooksSink:
         """Leave the database alone for a while; spans go to the spool meanwhile."""
         now = time.monotonic()
         self.last_error = error
-        self._again_at = now + self._pause
+        self._again_at = self._due = now + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         warn_once_a_minute(self.url, "spans wait in %s: %s", self._spool.folder, error)
 

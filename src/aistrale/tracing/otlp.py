@@ -17,7 +17,7 @@ from aistrale.exceptions import AistraleError, ConfigurationError, NetworkError,
 from aistrale.forks import gate
 from aistrale.http import HTTPRequest, Timeout, check_header
 from aistrale.logs import warn_once_a_minute
-from aistrale.prices import PriceBook, load_table
+from aistrale.prices import PriceBook, is_table_loaded, load_table
 from aistrale.spans import Span
 from aistrale.tracing.recorder import Recorder
 from aistrale.version import __version__
@@ -41,13 +41,13 @@ class OTLPSink:
         self._compress = compress
         self._transport: HTTPXTransport | None = None
         self._again_at, self._pause = 0.0, 1.0
-        self._book = PriceBook()
+        self._book, self._prices = PriceBook(), False
 
     def deliver(self, spans: list[Span], *, at_exit: bool) -> None:
         if time.monotonic() < self._again_at:
             raise NetworkError(f"{self._url} did not take spans just now and is left alone for a while")
         try:
-            self._post(self._encoded(spans), EXIT_TIMEOUT if at_exit else self._timeout)
+            self._post(self._encoded(spans, at_exit), EXIT_TIMEOUT if at_exit else self._timeout)
         except AistraleError:
             self._again_at = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
@@ -57,6 +57,9 @@ class OTLPSink:
     @property
     def name(self) -> str:
         return self._url
+
+    def due_in(self) -> float | None:
+        return None
 
     def delivered(self) -> None:
         """Nobody is told."""
@@ -80,11 +83,14 @@ class OTLPSink:
             # The specification forbids another try: the same spans would be refused again.
             warn_once_a_minute(self._url, "%s refused spans with %d: %r", self._url, response.status, answer[:200])
 
-    def _encoded(self, spans: list[Span]) -> bytes:
+    def _encoded(self, spans: list[Span], at_exit: bool) -> bytes:
         with gate.undivided():
             from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
-        load_table()
+        if not at_exit:
+            load_table()
+        # While a process ends there is no time to load it: better a span without its cost than none.
+        self._prices = is_table_loaded()
         encoded: bytes = encode_spans([self._readable(span) for span in spans]).SerializeToString()
         return encoded
 
@@ -97,7 +103,9 @@ class OTLPSink:
         if span.parent_id is not None:
             parent = SpanContext(trace_id, int(span.parent_id, 16), False, flags)
         attributes = {_clean(key): _clean(value) for key, value in span.attributes.items()}
-        cost = span.cost if span.cost is not None else getattr(self._book.cost(span), "amount", None)
+        cost = span.cost
+        if cost is None and self._prices:
+            cost = getattr(self._book.cost(span), "amount", None)
         if cost is not None:
             attributes["gen_ai.usage.cost"] = float(cost)
         return ReadableSpan(

@@ -39,6 +39,9 @@ class Sink(Protocol):
     def deliver(self, spans: list[Span], *, at_exit: bool) -> None:
         """Deliver them; raise what keeps them here, to be tried again."""
 
+    def due_in(self) -> float | None:
+        """In how many seconds it wants to deliver what it has put by; None if that is nothing."""
+
     def delivered(self) -> None:
         """A delivery is over, and nobody is kept from another while this runs."""
 
@@ -122,12 +125,17 @@ class Recorder:
                 self._thread.start()
 
     def _work(self) -> None:
-        while self._pending.wait(IDLE_SECONDS) or not self._rest():
-            self._hurry.wait(LINGER_SECONDS)
-            self._pending.clear()
+        while True:
+            due = self.sink.due_in()
+            is_due = not self._pending.wait(IDLE_SECONDS if due is None else due) and due is not None
+            if not self._pending.is_set() and not is_due and self._rest():
+                return
+            if not is_due:
+                self._hurry.wait(LINGER_SECONDS)
+                self._pending.clear()
             try:
                 with self._delivering:
-                    self._deliver_all()
+                    self._deliver_all(also_nothing=is_due)
                 self.sink.delivered()
                 if self._queue:
                     self._pending.set()
@@ -146,7 +154,9 @@ class Recorder:
                 self._thread = threading.current_thread()
         return self._thread is None
 
-    def _deliver_all(self) -> None:
+    def _deliver_all(self, *, also_nothing: bool) -> None:
+        if also_nothing and not self._queue:
+            self.sink.deliver([], at_exit=self._ending)
         waiting = len(self._queue)  # what comes meanwhile waits for company again
         while waiting > 0 and (batch := list(islice(self._queue, BATCH))):
             waiting -= len(batch)
