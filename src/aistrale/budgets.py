@@ -45,7 +45,10 @@ def set(
     default all; each="user" (or "session", "tag") gives each of them as much. thresholds: parts of the limit.
     hard: refuse calls with BudgetExceededError once it is used up.
     """
-    chosen = [(scope, value) for scope, value in (("session", session), ("user", user), ("tag", tag)) if value]
+    named = (("session", session), ("user", user), ("tag", tag))
+    chosen = [(scope, value) for scope, value in named if value is not None]
+    if not name or not all(value for _, value in chosen):
+        raise InvalidRequestError("A budget needs a name, and its session, user or tag must not be empty")
     if len(chosen) + (each is not None) > 1:
         raise InvalidRequestError("A budget is for one of session, user, tag or each: set several budgets instead")
     if period not in get_args(Period) or (each or "all") not in get_args(Scope):

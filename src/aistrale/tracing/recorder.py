@@ -9,7 +9,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
 from typing import Protocol
 
 from aistrale.logs import warn_once_a_minute
@@ -85,7 +84,8 @@ class Recorder:
             self.dropped += self.sink.give_up([span])
             return
         if len(self._queue) >= QUEUE_LIMIT:
-            self.dropped += 1
+            with self._lock:
+                self.dropped += 1
             return
         self._queue.append(span)
         if self._thread is None:
@@ -158,7 +158,7 @@ class Recorder:
         if also_nothing and not self._queue:
             self.sink.deliver([], at_exit=self._ending)
         waiting = len(self._queue)  # what comes meanwhile waits for company again
-        while waiting > 0 and (batch := list(islice(self._queue, BATCH))):
+        while waiting > 0 and (batch := list(self._queue)[:BATCH]):
             waiting -= len(batch)
             self.sink.deliver(batch, at_exit=self._ending)
             self._forget(batch)
