@@ -22,7 +22,6 @@ from benchmarks.report import Findings, Spread, findings
 
 MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "gemini-2.5-pro", "mistral-large")
 DAYS = 10
-BATCH = 1024
 WRITERS = 8
 SCRIPT = "import aistrale; aistrale.run('Hello, world!', provider='echo')"
 
@@ -89,12 +88,13 @@ def _attributes(position: int, model: str, duration: int, chance: random.Random)
 def fill(url: str, number: int, seed: int = 1, trace_id: str | None = None) -> float:
     """Write so many spans as the background writer does; the seconds that writing took."""
     from aistrale.store.store import Store
+    from aistrale.tracing.books import BooksSink
 
     store, taken, batch = Store(url), 0.0, []
     store.record([])  # opened, and the tables made
     for span in spans(number, seed, trace_id):
         batch.append(span)
-        if len(batch) == BATCH:
+        if len(batch) == BooksSink.batch:
             taken += _record(store, batch)
             batch = []
     taken += _record(store, batch)
@@ -159,13 +159,11 @@ def _cold(url: str, code: str) -> float:
     return float(_python(_COLD.format(code=code), AISTRALE_DATABASE_URL=url).stdout)
 
 
-_BY_USER = "aistrale.telemetry.summary(by='user', last='24h')"
-
 _WRITER = """
 import sys, time
 from benchmarks.books import spans
 from aistrale.store.location import database_url
-from aistrale.tracing.books import books_recorder, books_status
+from aistrale.tracing.books import books_recorder
 recorder, written, seed = books_recorder(database_url()), 0, int(sys.argv[1])
 end = time.monotonic() + float(sys.argv[2])
 while time.monotonic() < end:

@@ -8,10 +8,15 @@ from pathlib import Path
 
 
 def run_program(
-    code: str, *, cwd: Path, env: dict[str, str] | None = None, arguments: tuple[str, ...] = ()
+    code: str,
+    *,
+    cwd: Path,
+    env: dict[str, str] | None = None,
+    arguments: tuple[str, ...] = (),
+    timeout: float = 60,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `code` with warnings as errors."""
-    return _run(["-W", "error", "-c", textwrap.dedent(code), *arguments], cwd, env)
+    """Run `code` with warnings as errors, for so many seconds at most."""
+    return _run(["-W", "error", "-c", textwrap.dedent(code), *arguments], cwd, env, timeout)
 
 
 def run_module(
@@ -28,13 +33,15 @@ def printed(code: str, *, cwd: Path, env: dict[str, str] | None = None) -> str:
     return done.stdout
 
 
-def _run(command: list[str], cwd: Path, env: dict[str, str] | None) -> subprocess.CompletedProcess[str]:
+def _run(
+    command: list[str], cwd: Path, env: dict[str, str] | None, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *command],
         cwd=cwd,
         env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=timeout,
         check=False,
     )

@@ -36,11 +36,11 @@ import aistrale
 from aistrale import Client, RetryPolicy, telemetry
 from aistrale import events as event_log
 from aistrale.spans import to_json
-from aistrale.store.location import spool_folder
+from aistrale.store.location import database_url, spool_folder
 from aistrale.store.spool import LIMIT, Spool
 from aistrale.store.store import Store, open_store
 from aistrale.tracing.books import books_recorder
-from aistrale.tracing.recorder import QUEUE_LIMIT
+from aistrale.tracing.recorder import QUEUE_LIMIT, Delivery
 
 SCRIPT = 'import aistrale\naistrale.run("Hello", provider="echo")\n'
 SECRET = "the-eagle-lands-at-noon"
@@ -53,6 +53,11 @@ def users() -> list[str | None]:
 
 def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def delivery() -> Delivery:
+    """How the spans of this process get to the books of this test."""
+    return books_recorder(database_url()).status
 
 
 def assert_said_once(warnings: list[str]) -> None:
@@ -252,7 +257,7 @@ def test_a_killed_process_loses_nothing_that_was_written(tmp_path: Path) -> None
             for _ in range(20):
                 aistrale.run("Hello", provider="echo", user=f"{sys.argv[1]} {number:06}")
                 number += 1
-            print(telemetry.status().written, flush=True)
+            print(telemetry.status()[0].delivered, flush=True)
             time.sleep(0.01)
     """
 
@@ -451,7 +456,7 @@ def test_spans_that_may_not_be_spooled_are_dropped_and_counted(database_url: str
     (tmp_path / "books.db.spool").touch()
     program = """
         import atexit, logging
-        atexit.register(lambda: print(telemetry.status().dropped))
+        atexit.register(lambda: print(telemetry.status()[0].dropped))
         logging.basicConfig()
         import aistrale
         from aistrale import telemetry
@@ -512,7 +517,7 @@ def test_a_database_that_is_not_there_fails_no_call(
     """Nor slows one; the log says so once, and the spans are in the books when it is back."""
     client, calls = Client(provider="echo"), 0
     started, deadline = time.monotonic(), time.monotonic() + BOUND
-    while telemetry.status().last_error is None or calls < 200:
+    while delivery().last_error is None or calls < 200:
         assert time.monotonic() < deadline, f"nobody found out in {calls} calls"
         before = time.monotonic()
         assert client.run("Hello").text == "Hello"
@@ -523,7 +528,7 @@ def test_a_database_that_is_not_there_fails_no_call(
 
     absent()
     assert len(telemetry.query(limit=10_000)) == calls
-    assert telemetry.status().last_error is None
+    assert delivery().last_error is None
     assert_said_once(warnings_in(caplog))
 
 
@@ -561,11 +566,11 @@ def test_spans_beyond_the_queue_are_dropped_and_counted(keeping: Store) -> None:
     with keeping.database.write():
         for one in [call(operation="execute_tool")] * (QUEUE_LIMIT + 500):
             recorder.record(one)
-        assert telemetry.status().dropped == 500
-        assert telemetry.status().waiting == QUEUE_LIMIT
+        assert delivery().dropped == 500
+        assert delivery().waiting == QUEUE_LIMIT
     telemetry.query(limit=1)
-    status = telemetry.status()
-    assert (status.waiting, status.written, status.dropped) == (0, QUEUE_LIMIT, 500)
+    status = delivery()
+    assert (status.waiting, status.delivered, status.dropped) == (0, QUEUE_LIMIT, 500)
 
 
 def test_an_answer_with_absurd_numbers_keeps_no_other_span_from_the_books(

@@ -22,7 +22,8 @@ from aistrale.exceptions import (
     RateLimitError,
     ServerError,
 )
-from aistrale.providers.errors import MAX_BODY, MAX_MESSAGE, decode_error, not_an_answer, retry_after_seconds
+from aistrale.http import retry_after_seconds
+from aistrale.providers.errors import MAX_BODY, MAX_MESSAGE, decode_error, not_an_answer
 
 
 def error(message: str = "No.", **fields: Any) -> dict[str, Any]:

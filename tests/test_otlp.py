@@ -20,7 +20,11 @@ from typing import Any
 import pytest
 from callers import SYNC, Calling
 from inline_snapshot import snapshot
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from programs import run_program
@@ -30,6 +34,7 @@ from upstream import BOUND, Upstream, completion, failure
 import aistrale
 from aistrale import Client, ConfigurationError, RetryPolicy, telemetry
 from aistrale.tracing.attributes import SCHEMA_URL
+from aistrale.tracing.recorder import Delivery
 
 HELLO = 'import aistrale\naistrale.run("Hello", provider="echo")\n'
 CHANGING = ("aistrale.attempt.seconds", "server.port")
@@ -43,6 +48,7 @@ class Sent:
     path: str
     headers: dict[str, str]
     export: ExportTraceServiceRequest
+    at: float
 
     @property
     def spans(self) -> list[Span]:
@@ -51,11 +57,11 @@ class Sent:
 
 
 class Collector:
-    """Takes in OTLP over HTTP. `statuses` are what it answers next, before it is content."""
+    """Takes in OTLP over HTTP. `answers` are what it says next, status, headers and body, before it is content."""
 
     def __init__(self) -> None:
         self.sent: list[Sent] = []
-        self.statuses: deque[int] = deque()
+        self.answers: deque[tuple[int, dict[str, str], bytes]] = deque()
         self.gate: threading.Event | None = None
         self._changed = threading.Condition()
 
@@ -85,26 +91,28 @@ class Collector:
         (span,) = sent.spans
         return span
 
-    def _took(self, path: str, headers: dict[str, str], body: bytes) -> int:
+    def _took(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
         if headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
         with self._changed:
-            self.sent.append(Sent(path, headers, ExportTraceServiceRequest.FromString(body)))
+            self.sent.append(Sent(path, headers, ExportTraceServiceRequest.FromString(body), time.monotonic()))
             self._changed.notify_all()
         if self.gate is not None:
             self.gate.wait(BOUND)
-        return self.statuses.popleft() if self.statuses else 200
+        return self.answers.popleft() if self.answers else (200, {}, b"")
 
     def _handler(collector) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - the handler has a self of its own
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 body = self.rfile.read(int(headers["content-length"]))
-                status, answer = 200, json.dumps(completion()).encode()  # of a server that also answers calls
-                if not self.path.endswith("/chat/completions"):
-                    status, answer = collector._took(self.path, headers, body), b""
+                if self.path.endswith("/chat/completions"):  # a server that also answers calls
+                    status, named, answer = 200, {}, json.dumps(completion()).encode()
+                else:
+                    status, named, answer = collector._took(self.path, headers, body)
                 self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                for name, value in {"Content-Type": "application/json", **named}.items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer)
@@ -403,7 +411,7 @@ def test_what_is_refused_for_the_moment_is_sent_again(monkeypatch: pytest.Monkey
     with ExitStack() as stack:
         collectors = {status: stack.enter_context(Collector().running()) for status in (429, 502, 503, 504)}
         for status, collector in collectors.items():
-            collector.statuses.append(status)
+            collector.answers.append((status, {}, b""))
             monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
             Client(provider="echo").run("Hello")
         for collector in collectors.values():
@@ -414,22 +422,56 @@ def test_what_is_refused_for_the_moment_is_sent_again(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("status", [400, 401, 500])
 def test_what_is_refused_for_good_is_not_sent_again(configured: Collector, tmp_path: Path, status: int) -> None:
     """It would be refused again. The log says so."""
-    configured.statuses.append(status)
+    configured.answers.append((status, {}, b""))
     done = run_program(LOGGED, cwd=tmp_path)
     assert len(configured.sent) == 1
-    assert f"/v1/traces refused spans with {status}" in done.stderr
+    assert f"/v1/traces refused 1 of 1 spans: {status}" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_spans_after_a_refused_batch_are_sent(configured: Collector, caplog: pytest.LogCaptureFixture) -> None:
     """One bad span does not end telemetry."""
-    configured.statuses.append(400)
+    configured.answers.append((400, {}, b""))
     client = Client(provider="echo")
     client.run("Hello", user="first")
     configured.wait_for(1)
     client.run("Hello", user="second")
     assert [told(sent.spans[0].attributes)["user.id"] for sent in configured.wait_for(2)] == ["first", "second"]
     assert len(warnings_in(caplog)) == 1
+
+
+def test_spans_that_are_refused_are_counted(configured: Collector, caplog: pytest.LogCaptureFixture) -> None:
+    """All of a batch, or as many as the collector says it did not take."""
+    partial = ExportTraceServiceResponse(
+        partial_success=ExportTracePartialSuccess(rejected_spans=1, error_message="too old")
+    )
+    protobuf = {"Content-Type": "application/x-protobuf"}
+    configured.answers += [(400, {}, b""), (200, protobuf, partial.SerializeToString()), (200, {}, b'{"not": "it"}')]
+    client = Client(provider="echo")
+    for number in range(3):
+        client.run("Hello")
+        configured.wait_for(number + 1)
+
+    deadline = time.monotonic() + BOUND
+    while (status := delivery_to(configured)).waiting or status.delivered + status.dropped < 3:
+        assert time.monotonic() < deadline, status
+        time.sleep(0.01)
+    assert (status.delivered, status.dropped, status.last_error) == (1, 2, None)
+    assert len(warnings_in(caplog)) == 1
+
+
+def delivery_to(collector: Collector) -> Delivery:
+    [delivery] = [each for each in telemetry.status() if each.destination.startswith(collector.url)]
+    return delivery
+
+
+def test_a_collector_says_when_it_wants_to_be_asked_again(configured: Collector) -> None:
+    """Retry-After goes before our own pause, which is a second."""
+    configured.answers.append((503, {"Retry-After": "2"}, b""))
+    Client(provider="echo").run("Hello")
+    first, second = configured.wait_for(2)
+    assert first.spans == second.spans
+    assert second.at - first.at >= 2.0
 
 
 def test_a_text_that_cannot_be_encoded_keeps_no_other_span_back(configured: Collector, tmp_path: Path) -> None:

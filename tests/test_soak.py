@@ -4,8 +4,10 @@ import asyncio
 import gc
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from programs import run_program
 from upstream import Upstream
 
 import aistrale
@@ -80,3 +82,26 @@ def test_a_thousand_event_loops_leave_nothing_behind(upstream: Upstream) -> None
 
     assert growth_over(1_000, call, warm_up=50) < 2_000
     upstream.wait_until_open(0)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_keeping_the_books_of_a_hundred_thousand_calls_takes_no_more_memory(upstream: Upstream, tmp_path: Path) -> None:
+    """Resident memory, the database library's own included, after 20,000 calls and after 100,000."""
+    program = f"""
+        import re
+        from pathlib import Path
+        import aistrale
+        client = aistrale.Client(**{options(upstream)})
+        def resident_after(calls):
+            for _ in range(calls):
+                client.run("Hello")
+            aistrale.telemetry.query(limit=1)
+            return int(re.search(r"VmRSS:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
+        before = resident_after(20_000)
+        print(resident_after(80_000) - before, sum(group.calls for group in aistrale.telemetry.summary()))
+    """
+    done = run_program(program, cwd=tmp_path, env={"AISTRALE_TELEMETRY": "on"}, timeout=1700)
+    grown, calls = map(int, done.stdout.split())
+    assert calls == 100_000
+    assert grown < 2048

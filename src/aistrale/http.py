@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeAlias
 
 from aistrale.exceptions import ConfigurationError
@@ -88,6 +90,34 @@ def check_header(name: Any, value: Any) -> None:
         raise ConfigurationError(f"{name!r} is no name of a header")
     if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
         raise ConfigurationError(f"The header {name} must be a text of ASCII characters in one line")
+
+
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+_LONGEST_WAIT = 1e9
+"""Seconds; a header may name any number, and what is longer than this is as good as for ever."""
+
+
+def seconds_in(number: str) -> float | None:
+    """A number of seconds in a header or a body; None if it is no such number."""
+    return min(float(number), _LONGEST_WAIT) if _NUMBER.fullmatch(number) else None
+
+
+def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """How long the answer asks to wait: `retry-after-ms`, or Retry-After in seconds or as a date.
+
+    Source: RFC 9110, section 10.2.3. None if it does not say, or not so that one can read it.
+    """
+    milliseconds, value = headers.get("retry-after-ms", "").strip(), headers.get("retry-after", "").strip()
+    if (asked := seconds_in(milliseconds)) is not None:
+        return asked / 1000
+    if (asked := seconds_in(value)) is not None:
+        return asked
+    try:
+        date = parsedate_to_datetime(value)
+        date = date if date.tzinfo else date.replace(tzinfo=UTC)
+        return max(0.0, (date - (now or datetime.now(UTC))).total_seconds())
+    except (ValueError, OverflowError, TypeError):
+        return None
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode

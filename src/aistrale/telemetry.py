@@ -28,9 +28,11 @@ from aistrale.spans import Span
 from aistrale.store.location import database_url
 from aistrale.store.peek import watch
 from aistrale.threads import in_thread
-from aistrale.tracing.books import BooksStatus, books_status, bring_up_to_date
+from aistrale.tracing.books import bring_up_to_date
 from aistrale.tracing.configured import recorders
 from aistrale.tracing.operations import agent_attributes, current, tool_attributes
+from aistrale.tracing.recorder import Delivery
+from aistrale.tracing.recorder import status as deliveries
 from aistrale.tracing.tracer import Tracer
 from aistrale.trees import TraceNode, as_trees
 
@@ -189,9 +191,9 @@ def reprice(**filters: Unpack[Filters]) -> int:
         position = following
 
 
-def status() -> BooksStatus:
-    """How this process keeps its books: what waits, what was written, what was dropped and why."""
-    return books_status(database_url())
+def status() -> list[Delivery]:
+    """How spans get to each place this process sends them: what waits, is there, was dropped, and why."""
+    return deliveries()
 
 
 query_async = in_thread(query)

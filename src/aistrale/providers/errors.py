@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from aistrale.exceptions import (
@@ -21,6 +19,7 @@ from aistrale.exceptions import (
     RateLimitError,
     ServerError,
 )
+from aistrale.http import retry_after_seconds, seconds_in
 from aistrale.providers.profile import Route, without_credentials
 
 MAX_BODY = 64 * 1024
@@ -161,29 +160,6 @@ def hide_secrets(error: AistraleError, route: Route) -> None:
         link = cause
 
 
-_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
-_LONGEST_WAIT = 1e9
-"""Seconds; a header may name any number, and what is longer than this is as good as for ever."""
-
-
-def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """How long the answer asks to wait: `retry-after-ms`, or Retry-After in seconds or as a date.
-
-    Source: RFC 9110, section 10.2.3. None if it does not say, or not so that one can read it.
-    """
-    milliseconds, value = headers.get("retry-after-ms", "").strip(), headers.get("retry-after", "").strip()
-    if _NUMBER.fullmatch(milliseconds):
-        return min(float(milliseconds) / 1000, _LONGEST_WAIT)
-    if _NUMBER.fullmatch(value):
-        return min(float(value), _LONGEST_WAIT)
-    try:
-        date = parsedate_to_datetime(value)
-        date = date if date.tzinfo else date.replace(tzinfo=UTC)
-        return max(0.0, (date - (now or datetime.now(UTC))).total_seconds())
-    except (ValueError, OverflowError, TypeError):
-        return None
-
-
 def _build(status: int, headers: Mapping[str, str], body: Any, route: Route) -> APIError:
     message, codes = _details(body)
     # An error behind a 200 or in a stream counts as what its own code says it is.
@@ -283,8 +259,8 @@ def _retry_delay(body: Any) -> float | None:
     details = _error_in(body).get("details")
     for entry in details if isinstance(details, list) else ():
         delay = entry.get("retryDelay") if isinstance(entry, dict) else None
-        if isinstance(delay, str) and _NUMBER.fullmatch(delay.removesuffix("s")):
-            return min(float(delay.removesuffix("s")), _LONGEST_WAIT)
+        if isinstance(delay, str) and (seconds := seconds_in(delay.removesuffix("s"))) is not None:
+            return seconds
     return None
 
 

@@ -27,8 +27,8 @@ CONNECT_SECONDS = 5
 
 _HEADER = b"SQLite format 3\0"
 
-_PRAGMAS = ("synchronous=NORMAL", "cache_size=-32000", "wal_autocheckpoint=4000")
-"""A lost machine may lose the last moments, a lost process nothing; cache and log are large enough for batches."""
+_PRAGMAS = ("synchronous=NORMAL", "cache_size=-8000", "wal_autocheckpoint=4000")
+"""A lost machine may lose the last moments, a lost process nothing; cache (8 MB) and log (16 MB) hold a few batches."""
 
 _WRITES = "aistrale_writes"
 _WRITERS_LOCK = 0x616973747261
@@ -124,15 +124,18 @@ class Database:
             raise StoreError(message, unavailable=True) from origin
 
 
-def insert_many(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows, each all of a table's columns in order and as the driver takes them.
+def insert_many(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> bool:
+    """Insert rows, each all of a table's columns in order and as the driver takes them; whether all were new.
 
-    Past SQLAlchemy's own insert, which takes three times as long: this is what the writer of spans does all day.
+    Rows whose key is there already are left as they are. Past SQLAlchemy's own insert, which takes three times as
+    long: this is what the writer of spans does all day.
     """
-    if rows:
-        mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
-        names, marks = ", ".join(table.columns.keys()), ", ".join([mark] * len(table.columns))
-        connection.exec_driver_sql(f"INSERT INTO {table.name} ({names}) VALUES ({marks})", list(rows))
+    if not rows:
+        return True
+    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+    names, marks = ", ".join(table.columns.keys()), ", ".join([mark] * len(table.columns))
+    statement = f"INSERT INTO {table.name} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING"
+    return connection.exec_driver_sql(statement, list(rows)).rowcount == len(rows)
 
 
 def _sqlite(path: Path) -> Engine:

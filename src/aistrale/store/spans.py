@@ -14,7 +14,7 @@ from aistrale.spans import INFERENCE, USAGE_ATTRIBUTES, Span, decode_events, enc
 from aistrale.store.database import Database, insert_many
 from aistrale.store.filters import SpanFilter, as_text, conditions_of
 from aistrale.store.schema import MOST_DOLLARS, rounded, span_tags, spans, to_picodollars
-from aistrale.store.summaries import add_to_hours, summary
+from aistrale.store.summaries import OF_HOURS, add_to_hours, summary
 
 CHUNK = 5000
 """Rows that one transaction purges or reprices, so that writers never wait long."""
@@ -45,11 +45,15 @@ class SpanStore:
     def add(self, connection: Connection, batch: Iterable[Span]) -> list[Span]:
         """Write spans in the caller's transaction; the result is those that were not there yet."""
         unseen = {(span.trace_id, span.span_id): span for span in batch}
-        for key in _present(connection, unseen):
-            unseen.pop(key, None)
+        rows = [_row(span) for span in unseen.values()]
+        savepoint = connection.begin_nested()
+        if not insert_many(connection, spans, rows):  # some are there already, which is rare: see which
+            savepoint.rollback()
+            for key in _present(connection, unseen):
+                del unseen[key]
+            rows = [_row(span) for span in unseen.values()]
+            insert_many(connection, spans, rows)
         added = list(unseen.values())
-        rows = [_row(span) for span in added]
-        insert_many(connection, spans, rows)
         insert_many(
             connection,
             span_tags,
@@ -99,13 +103,14 @@ class SpanStore:
         purged = 0
         while True:
             with self._database.write() as connection:
-                oldest = select(spans).where(spans.c.start_time < before).order_by(spans.c.start_time).limit(CHUNK)
+                oldest = select(spans.c.trace_id, spans.c.span_id, *OF_HOURS)
+                oldest = oldest.where(spans.c.start_time < before).order_by(spans.c.start_time).limit(CHUNK)
                 rows = connection.execute(oldest).all()
                 for table in (spans, span_tags) if rows else ():
                     key = tuple_(table.c.trace_id, table.c.span_id)
                     for some in _in_slices([(row.trace_id, row.span_id) for row in rows]):
                         connection.execute(delete(table).where(key.in_(some)))
-                add_to_hours(connection, [SpanRow._make(_row(_span(row))) for row in rows], sign=-1)
+                add_to_hours(connection, rows, sign=-1)
             purged += len(rows)
             if len(rows) < CHUNK:
                 return purged
@@ -185,7 +190,8 @@ def _present(connection: Connection, keys: Mapping[Key, Any]) -> Iterator[Key]:
     query = select(spans.c.trace_id, spans.c.span_id)
     for some in _in_slices(list(dict.fromkeys(trace for trace, _ in keys))):
         for row in connection.execute(query.where(spans.c.trace_id.in_(some))):
-            yield row.trace_id, row.span_id
+            if (key := (row.trace_id, row.span_id)) in keys:
+                yield key
 
 
 def _in_slices(values: Sequence[Any], size: int = 500) -> Iterator[Sequence[Any]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, or_, update
 
@@ -17,10 +18,12 @@ from aistrale.store.database import Database
 from aistrale.store.events import EventLog, Transaction
 from aistrale.store.location import database_url
 from aistrale.store.prices import PriceStore
-from aistrale.store.prompts import PromptStore
 from aistrale.store.schema import MOST_DOLLARS, tokens
 from aistrale.store.spans import SpanStore
-from aistrale.store.tokens import TokenStore
+
+if TYPE_CHECKING:
+    from aistrale.store.prompts import PromptStore
+    from aistrale.store.tokens import TokenStore
 
 
 class Store:
@@ -36,9 +39,21 @@ class Store:
         self.spans = SpanStore(self.database)
         self.prices = PriceStore(self.database)
         self.budgets = BudgetStore(self.database)
-        self.prompts = PromptStore(self.events, self.database)
-        self.tokens = TokenStore(self.events, self.database)
         self.completions = CompletionStore(self.database)
+
+    # Few processes need these, and importing them takes a while.
+
+    @cached_property
+    def prompts(self) -> PromptStore:
+        from aistrale.store.prompts import PromptStore
+
+        return PromptStore(self.events, self.database)
+
+    @cached_property
+    def tokens(self) -> TokenStore:
+        from aistrale.store.tokens import TokenStore
+
+        return TokenStore(self.events, self.database)
 
     def record(self, batch: Iterable[Span], *, announce: bool = True) -> list[Event]:
         """Price spans and write them with their events and what they take from budgets. Twice is as once.
@@ -89,7 +104,7 @@ def _note_use_of_keys(connection: Connection, added: Iterable[Span]) -> None:
 
 
 def _told(span: Span) -> dict[str, Any]:
-    usage = span.usage
+    attribute = span.attributes.get
     return {
         "trace_id": span.trace_id,
         "span_id": span.span_id,
@@ -100,8 +115,8 @@ def _told(span: Span) -> dict[str, Any]:
         "session_id": span.session_id,
         "user_id": span.user_id,
         "tags": list(span.tags),
-        "input_tokens": usage and usage.input_tokens,
-        "output_tokens": usage and usage.output_tokens,
+        "input_tokens": attribute("gen_ai.usage.input_tokens"),
+        "output_tokens": attribute("gen_ai.usage.output_tokens"),
         "cost": None if span.cost is None else str(span.cost),
         "latency": span.latency,
         "cached": span.cached,

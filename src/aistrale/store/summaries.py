@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, and_, delete, select, type_coerce, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, and_, bindparam, delete, select, type_coerce
 
 from aistrale.exceptions import InvalidRequestError
 from aistrale.models import Usage
@@ -18,16 +18,16 @@ from aistrale.records import Percentiles, Summary, moment
 from aistrale.spans import INFERENCE
 from aistrale.store.database import insert_many
 from aistrale.store.filters import SpanFilter, as_text, conditions_of
-from aistrale.store.schema import span_hours, span_tags, spans, to_dollars, to_picodollars
+from aistrale.store.schema import span_hours, span_tags, spans, to_dollars
 from aistrale.store.totals import COUNTED_COLUMNS, COUNTS, Durations, Totals
 
 HOUR = 3600 * 10**9
 
 _DIMENSIONS = ("surface", "operation", "provider", "model", "status")
-_OF_HOURS = (*_DIMENSIONS, "hour", "day")
+_HOURLY = (*_DIMENSIONS, "hour", "day")
 """What hourly sums can be told apart by."""
 
-GROUPINGS = (*_OF_HOURS, "user", "session", "tag")
+GROUPINGS = (*_HOURLY, "user", "session", "tag")
 
 
 def summary(connection: Connection, by: str, filter: SpanFilter) -> list[Summary]:
@@ -35,7 +35,7 @@ def summary(connection: Connection, by: str, filter: SpanFilter) -> list[Summary
     if by not in GROUPINGS:
         raise InvalidRequestError(f"by must be one of {', '.join(GROUPINGS)}, not {by!r}")
     groups: dict[str, _Group] = {}
-    if by in _OF_HOURS and filter.fits_hours:
+    if by in _HOURLY and filter.fits_hours:
         for part in _around_hours(filter):
             _add_spans(groups, connection, by, part)
         _add_sums(groups, connection, by, filter)
@@ -66,25 +66,34 @@ def add_to_hours(connection: Connection, rows: Iterable[Any], sign: int = 1) -> 
     changes: dict[tuple[Any, ...], Totals] = {}
     for row in rows:
         if row.operation in INFERENCE:
-            changes.setdefault(_hour_key(row), Totals()).add_span(row)
+            key = _hour_key(row)
+            totals = changes.get(key)
+            if totals is None:
+                totals = changes[key] = Totals()
+            totals.add_span(row)
     if not changes:
         return
-    kept = connection.execute(select(span_hours).where(span_hours.c.hour.in_({key[0] for key in changes})))
-    stored = {(row.hour, *(getattr(row, name) for name in _DIMENSIONS)): _totals(row) for row in kept}
-    fresh = []
-    for key, change in changes.items():
-        totals = stored.get(key)
-        if totals is None:
-            fresh.append((*key, *_values(change)))
-            continue
-        totals.add(change, sign)
-        where = and_(*(column == value for column, value in zip(span_hours.primary_key, key, strict=True)))
-        if totals.calls:
-            values = dict(zip(span_hours.columns.keys()[len(key) :], _values(totals), strict=True))
-            connection.execute(update(span_hours).where(where).values({**values, "cost": to_dollars(totals.cost)}))
-        else:
-            connection.execute(delete(span_hours).where(where))
-    insert_many(connection, span_hours, fresh)
+    outdated = []
+    for row in connection.execute(_SUMS.where(span_hours.c.hour.in_({key[0] for key in changes}))):
+        key = (row.hour, *(getattr(row, name) for name in _DIMENSIONS))
+        if (change := changes.get(key)) is not None:
+            totals = changes[key] = _totals(row)
+            totals.add(change, sign)
+            outdated.append(dict(zip(_KEY_NAMES, key, strict=True)))
+    if outdated:
+        connection.execute(_FORGET, outdated)
+    insert_many(connection, span_hours, [(*key, *_values(totals)) for key, totals in changes.items() if totals.calls])
+
+
+_SUMS = select(
+    *(type_coerce(column, BigInteger).label("cost") if column.name == "cost" else column for column in span_hours.c)
+)
+"""All of `span_hours`, money as whole picodollars."""
+
+_KEY_NAMES = tuple(f"key_{column.name}" for column in span_hours.primary_key)
+_FORGET = delete(span_hours).where(
+    *(column == bindparam(name) for column, name in zip(span_hours.primary_key, _KEY_NAMES, strict=True))
+)
 
 
 def _values(totals: Totals) -> tuple[Any, ...]:
@@ -94,9 +103,8 @@ def _values(totals: Totals) -> tuple[Any, ...]:
 
 
 def _totals(row: Any) -> Totals:
-    counts = {name: getattr(row, name) for name in COUNTS}
-    latencies, first_tokens = Durations.decode(row.latencies), Durations.decode(row.first_tokens)
-    return Totals(**counts, cost=to_picodollars(row.cost), latencies=latencies, first_tokens=first_tokens)
+    counts = {name: getattr(row, name) for name in (*COUNTS, "cost")}
+    return Totals(**counts, latencies=Durations.decode(row.latencies), first_tokens=Durations.decode(row.first_tokens))
 
 
 def _around_hours(filter: SpanFilter) -> Iterator[SpanFilter]:
@@ -129,7 +137,7 @@ def _add_sums(groups: dict[str, _Group], connection: Connection, by: str, filter
         conditions.append(table.hour >= first)
     if last is not None:
         conditions.append(table.hour < last)
-    for row in connection.execute(select(span_hours).where(*conditions)):
+    for row in connection.execute(_SUMS.where(*conditions)):
         key = row.hour if by in ("day", "hour") else getattr(row, by)
         group = groups.setdefault(_name(by, key), _Group())
         totals = _totals(row)
@@ -167,6 +175,9 @@ _COUNTED = (
     type_coerce(spans.c.cost, BigInteger).label("cost"),
 )
 """What sums need of a span, money as whole picodollars."""
+
+OF_HOURS = (*(spans.c[name] for name in ("start_time", *_DIMENSIONS) if name != "status"), *_COUNTED)
+"""What hourly sums need of a span."""
 
 
 def _name(by: str, key: Any) -> str:

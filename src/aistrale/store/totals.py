@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ _LAST = 3000
 """The bucket of all that takes longer than a hundred days."""
 
 _LANE = 32
+_LANE_BYTES = _LANE // 8
 
 COUNTED_COLUMNS = (
     *("cached", "input_tokens", "output_tokens"),
@@ -41,7 +42,7 @@ class Durations:
     __slots__ = ("_lanes",)
 
     def __init__(self, buckets: Iterable[int] | Mapping[int, int] = ()) -> None:
-        self._lanes = sum(count << _LANE * bucket for bucket, count in Counter(buckets).items())
+        self._lanes = sum(count << _LANE * bucket for bucket, count in Counter(buckets).items()) if buckets else 0
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Durations) and self._lanes == other._lanes
@@ -58,7 +59,8 @@ class Durations:
 
     def percentile(self, part: float) -> float | None:
         """The duration, in seconds, that `part` (0 to 1) of them do not exceed; None if there are none."""
-        first, counts = self._counts()
+        first, lanes = self._lanes_from_first()
+        counts = struct.unpack(f"<{len(lanes) // _LANE_BYTES}I", lanes)
         rank = max(1, math.ceil(part * sum(counts)))
         for bucket, count in enumerate(counts, first):
             rank -= count
@@ -68,8 +70,8 @@ class Durations:
 
     def encode(self) -> bytes:
         """As bytes: the first bucket, two bytes, and the counts from there on, four bytes each, little-endian."""
-        first, counts = self._counts()
-        return first.to_bytes(2, "little") + b"".join(count.to_bytes(4, "little") for count in counts)
+        first, lanes = self._lanes_from_first()
+        return first.to_bytes(2, "little") + lanes
 
     @classmethod
     def decode(cls, data: bytes) -> Durations:
@@ -78,14 +80,13 @@ class Durations:
         durations._lanes = int.from_bytes(data[2:], "little") << _LANE * int.from_bytes(data[:2], "little")
         return durations
 
-    def _counts(self) -> tuple[int, Sequence[int]]:
-        """The first bucket that occurred, and the counts from there to the last."""
+    def _lanes_from_first(self) -> tuple[int, bytes]:
+        """The first bucket that occurred, and the lanes from there to the last."""
         if not self._lanes:
-            return 0, ()
+            return 0, b""
         first = ((self._lanes & -self._lanes).bit_length() - 1) // _LANE
         rest = self._lanes >> _LANE * first
-        lanes = -(-rest.bit_length() // _LANE)
-        return first, struct.unpack(f"<{lanes}I", rest.to_bytes(4 * lanes, "little"))
+        return first, rest.to_bytes(-(-rest.bit_length() // _LANE) * _LANE_BYTES, "little")
 
 
 @dataclass(slots=True)

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from aistrale.forks import gate
 from aistrale.logs import warn_once_a_minute
 from aistrale.records import Event
 from aistrale.spans import Span
-from aistrale.store.location import spool_folder, sqlite_path
+from aistrale.store.location import shown, spool_folder, sqlite_path
 from aistrale.store.spool import Spool
 from aistrale.tracing.recorder import Recorder
 
@@ -36,12 +35,14 @@ class BooksSink:
     retention: days that spans and events are kept; None: for ever.
     """
 
+    batch = 2048
+
     def __init__(self, url: str) -> None:
         self.url = url
         self.retention: float | None = None
         self._purge_at = 0.0
         self._untold: deque[Event] = deque()
-        self.last_error: StoreError | None = None
+        self.obstacle: StoreError | None = None
         self._spool = Spool(spool_folder(url))
         self._first: float | None = None
         self._again_at = 0.0
@@ -49,7 +50,7 @@ class BooksSink:
         self._pause = _FIRST_PAUSE
         self._store: Store | None = None
 
-    def deliver(self, spans: list[Span], *, at_exit: bool) -> None:
+    def deliver(self, spans: list[Span], *, at_exit: bool) -> int:
         now = time.monotonic()
         self._first = self._first or now
         opens = self._store is not None or now - self._first >= OPENING_SECONDS
@@ -58,20 +59,21 @@ class BooksSink:
         if not opens or now < self._again_at:
             self._spool.put(spans)
             self._due = max(self._first + OPENING_SECONDS, self._again_at)
-            return
+            return 0
         try:
             self._write(spans)
         except StoreError as error:
             if spans:
                 self._spool.put(spans)
             self._wait(error)
+        return 0
 
     def due_in(self) -> float | None:
         return None if self._due is None else max(0.0, self._due - time.monotonic())
 
     @property
     def name(self) -> str:
-        return self.url
+        return shown(self.url)
 
     def give_up(self, spans: list[Span]) -> int:
         try:
@@ -92,7 +94,7 @@ class BooksSink:
         self._spool.drain(partial(self._record, store))
         if spans:
             self._record(store, spans)
-        self._store, self._pause, self._again_at, self.last_error = store, _FIRST_PAUSE, 0.0, None
+        self._store, self._pause, self._again_at, self.obstacle = store, _FIRST_PAUSE, 0.0, None
         self._due = None
         self._keep_for(store)
 
@@ -118,7 +120,7 @@ class BooksSink:
     def _wait(self, error: StoreError) -> None:
         """Leave the database alone for a while; spans go to the spool meanwhile."""
         now = time.monotonic()
-        self.last_error = error
+        self.obstacle = error
         self._again_at = self._due = now + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         warn_once_a_minute(self.url, "spans wait in %s: %s", self._spool.folder, error)
@@ -142,28 +144,6 @@ def books_recorder(url: str, retention: float | None = None) -> Recorder:
 def _sink_of(recorder: Recorder) -> BooksSink:
     assert isinstance(recorder.sink, BooksSink)
     return recorder.sink
-
-
-@dataclass(frozen=True, slots=True)
-class BooksStatus:
-    """How a process keeps its books.
-
-    waiting: spans that wait to be written. written: spans that were, into the database or into files it
-    is filled from. dropped: spans that are lost, because too many waited. last_error: why spans are kept in
-    files at present instead of the database.
-    """
-
-    waiting: int
-    written: int
-    dropped: int
-    last_error: str | None
-
-
-def books_status(url: str) -> BooksStatus:
-    """How this process keeps the books in one database."""
-    recorder = books_recorder(url)
-    error = _sink_of(recorder).last_error or recorder.last_error
-    return BooksStatus(recorder.waiting, recorder.delivered, recorder.dropped, None if error is None else str(error))
 
 
 def bring_up_to_date(url: str) -> None:

@@ -13,9 +13,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from aistrale.exceptions import AistraleError, ConfigurationError, NetworkError, ServerError
+from aistrale.exceptions import AistraleError, APIError, ConfigurationError, NetworkError, ServerError
 from aistrale.forks import gate
-from aistrale.http import HTTPRequest, Timeout, check_header
+from aistrale.http import HTTPRequest, Timeout, check_header, retry_after_seconds
 from aistrale.logs import warn_once_a_minute
 from aistrale.prices import PriceBook, is_table_loaded, load_table
 from aistrale.spans import Span
@@ -29,11 +29,16 @@ if TYPE_CHECKING:
 
 _RETRYABLE = frozenset((429, 502, 503, 504))
 _LONGEST_PAUSE = 30.0
+_LONGEST_ASKED = 300.0
+"""Seconds; whatever Retry-After says."""
+
 EXIT_TIMEOUT = Timeout(connect=0.5, read=1.0, total=1.0)
 
 
 class OTLPSink:
     """Posts spans to one address. What it cannot deliver waits, while there is room, for a later try."""
+
+    batch = 512
 
     def __init__(self, url: str, headers: tuple[tuple[str, str], ...], timeout: float, compress: bool) -> None:
         self._url, self._headers = url, dict(headers)
@@ -41,22 +46,27 @@ class OTLPSink:
         self._compress = compress
         self._transport: HTTPXTransport | None = None
         self._again_at, self._pause = 0.0, 1.0
-        self._book, self._prices = PriceBook(), False
 
-    def deliver(self, spans: list[Span], *, at_exit: bool) -> None:
+    def deliver(self, spans: list[Span], *, at_exit: bool) -> int:
         if time.monotonic() < self._again_at:
             raise NetworkError(f"{self._url} did not take spans just now and is left alone for a while")
         try:
-            self._post(self._encoded(spans, at_exit), EXIT_TIMEOUT if at_exit else self._timeout)
-        except AistraleError:
-            self._again_at = time.monotonic() + self._pause
+            refused = self._post(_encoded(spans, at_exit), len(spans), EXIT_TIMEOUT if at_exit else self._timeout)
+        except AistraleError as error:
+            asked = error.retry_after if isinstance(error, APIError) else None
+            self._again_at = time.monotonic() + (self._pause if asked is None else min(asked, _LONGEST_ASKED))
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             raise
         self._again_at, self._pause = 0.0, 1.0
+        return refused
 
     @property
     def name(self) -> str:
         return self._url
+
+    @property
+    def obstacle(self) -> None:
+        return None
 
     def due_in(self) -> float | None:
         return None
@@ -67,7 +77,8 @@ class OTLPSink:
     def give_up(self, spans: list[Span]) -> int:
         return len(spans)
 
-    def _post(self, body: bytes, timeout: Timeout) -> None:
+    def _post(self, body: bytes, number: int, timeout: Timeout) -> int:
+        """Send so many spans; the result is how many of them were refused for good."""
         if self._transport is None:
             from aistrale.transport.sync_http import HTTPXTransport
 
@@ -78,52 +89,72 @@ class OTLPSink:
         response = self._transport.send(HTTPRequest("POST", self._url, headers, body), timeout)
         answer = response.read(65_536)
         if response.status in _RETRYABLE:
-            raise ServerError(f"{self._url} answered {response.status}", status=response.status)
-        if not 200 <= response.status < 300:
+            pause = retry_after_seconds(response.headers)
+            raise ServerError(f"{self._url} answered {response.status}", status=response.status, retry_after=pause)
+        if 200 <= response.status < 300:
+            refused, why = _refused(answer)
+        else:
             # The specification forbids another try: the same spans would be refused again.
-            warn_once_a_minute(self._url, "%s refused spans with %d: %r", self._url, response.status, answer[:200])
+            refused, why = number, f"{response.status} {answer[:200]!r}"
+        if refused:
+            warn_once_a_minute(self._url, "%s refused %d of %d spans: %s", self._url, refused, number, why)
+        return min(refused, number)
 
-    def _encoded(self, spans: list[Span], at_exit: bool) -> bytes:
-        with gate.undivided():
-            from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
-        if not at_exit:
-            load_table()
-        # While a process ends there is no time to load it: better a span without its cost than none.
-        self._prices = is_table_loaded()
-        encoded: bytes = encode_spans([self._readable(span) for span in spans]).SerializeToString()
-        return encoded
+def _refused(answer: bytes) -> tuple[int, str]:
+    """How many spans a collector took no part of, and why, as its partial success says."""
+    from google.protobuf.message import DecodeError
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-    def _readable(self, span: Span) -> ReadableSpan:
-        from opentelemetry.sdk.trace import Event, ReadableSpan
-        from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+    try:
+        partial = ExportTraceServiceResponse.FromString(answer).partial_success
+    except DecodeError:  # JSON, or nothing that is meant: the status has said that all went well
+        return 0, ""
+    return partial.rejected_spans, partial.error_message
 
-        flags, trace_id = TraceFlags(TraceFlags.SAMPLED), int(span.trace_id, 16)
-        parent = None
-        if span.parent_id is not None:
-            parent = SpanContext(trace_id, int(span.parent_id, 16), False, flags)
-        attributes = {_clean(key): _clean(value) for key, value in span.attributes.items()}
-        cost = span.cost
-        if cost is None and self._prices:
-            cost = getattr(self._book.cost(span), "amount", None)
-        if cost is not None:
-            attributes["gen_ai.usage.cost"] = float(cost)
-        return ReadableSpan(
-            _clean(span.name),
-            SpanContext(trace_id, int(span.span_id, 16), False, flags),
-            parent,
-            _resource(),
-            attributes,
-            [
-                Event(event.name, {key: _clean(value) for key, value in event.attributes.items()}, event.time)
-                for event in span.events
-            ],
-            kind=SpanKind[span.kind.upper()],
-            status=Status(StatusCode.ERROR if span.status == "error" else StatusCode.UNSET),
-            start_time=span.start,
-            end_time=span.end,
-            instrumentation_scope=_scope(),
-        )
+
+def _encoded(spans: list[Span], at_exit: bool) -> bytes:
+    with gate.undivided():
+        from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+
+    if not at_exit:
+        load_table()
+    # While a process ends there is no time to load it: better a span without its cost than none.
+    book = PriceBook() if is_table_loaded() else None
+    encoded: bytes = encode_spans([_readable(span, book) for span in spans]).SerializeToString()
+    return encoded
+
+
+def _readable(span: Span, book: PriceBook | None) -> ReadableSpan:
+    from opentelemetry.sdk.trace import Event, ReadableSpan
+    from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+    flags, trace_id = TraceFlags(TraceFlags.SAMPLED), int(span.trace_id, 16)
+    parent = None
+    if span.parent_id is not None:
+        parent = SpanContext(trace_id, int(span.parent_id, 16), False, flags)
+    attributes = {_clean(key): _clean(value) for key, value in span.attributes.items()}
+    cost = span.cost
+    if cost is None and book is not None:
+        cost = getattr(book.cost(span), "amount", None)
+    if cost is not None:
+        attributes["gen_ai.usage.cost"] = float(cost)
+    return ReadableSpan(
+        _clean(span.name),
+        SpanContext(trace_id, int(span.span_id, 16), False, flags),
+        parent,
+        _resource(),
+        attributes,
+        [
+            Event(event.name, {key: _clean(value) for key, value in event.attributes.items()}, event.time)
+            for event in span.events
+        ],
+        kind=SpanKind[span.kind.upper()],
+        status=Status(StatusCode.ERROR if span.status == "error" else StatusCode.UNSET),
+        start_time=span.start,
+        end_time=span.end,
+        instrumentation_scope=_scope(),
+    )
 
 
 def _clean(value: Any) -> Any:

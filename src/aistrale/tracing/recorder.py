@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from aistrale.logs import warn_once_a_minute
@@ -17,7 +18,6 @@ from aistrale.spans import Span
 QUEUE_LIMIT = 20_000
 """Spans that wait in memory at most. Those beyond it are dropped, and counted."""
 
-BATCH = 1024
 LINGER_SECONDS = 0.5
 """How long a span waits for company."""
 
@@ -31,12 +31,19 @@ EXIT_SECONDS = 1.5
 class Sink(Protocol):
     """Where spans go."""
 
+    batch: int
+    """How many spans it takes at once."""
+
     @property
     def name(self) -> str:
-        """What warnings are about."""
+        """Where that is, as warnings and `status` say it."""
 
-    def deliver(self, spans: list[Span], *, at_exit: bool) -> None:
-        """Deliver them; raise what keeps them here, to be tried again."""
+    @property
+    def obstacle(self) -> Exception | None:
+        """Why it has put spans by instead of delivering them, if it has."""
+
+    def deliver(self, spans: list[Span], *, at_exit: bool) -> int:
+        """Deliver them; raise what keeps them here, to be tried again. The result is how many were refused for good."""
 
     def due_in(self) -> float | None:
         """In how many seconds it wants to deliver what it has put by; None if that is nothing."""
@@ -46,6 +53,22 @@ class Sink(Protocol):
 
     def give_up(self, spans: list[Span]) -> int:
         """The process ends and they could not be delivered in time; the result is how many are lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How the spans of this process get to one place, since it began or was forked.
+
+    destination: the database, or a collector's address. waiting: spans that wait. delivered: spans that are there,
+    or in files that the database is filled from. dropped: spans that are lost, because too many waited, they were
+    refused, or the process ended. last_error: why they wait, or are kept in files, at present.
+    """
+
+    destination: str
+    waiting: int
+    delivered: int
+    dropped: int
+    last_error: str | None
 
 
 class Recorder:
@@ -60,12 +83,12 @@ class Recorder:
     def __init__(self, sink: Sink, *, yields: bool = False) -> None:
         self.sink = sink
         self.yields = yields
-        self.delivered = self.dropped = 0
-        self.last_error: BaseException | None = None
         self._reset()
         _recorders.append(self)
 
     def _reset(self) -> None:
+        self.delivered = self.dropped = 0
+        self.last_error: Exception | None = None
         self._queue: deque[Span] = deque()
         self._lock = threading.Lock()
         self._delivering = threading.Lock()
@@ -74,18 +97,20 @@ class Recorder:
         self._thread: threading.Thread | None = None
 
     @property
-    def waiting(self) -> int:
-        """How many spans are in the queue."""
-        return len(self._queue)
+    def status(self) -> Delivery:
+        """How its deliveries go."""
+        error = self.sink.obstacle or self.last_error
+        said = None if error is None else str(error)
+        return Delivery(self.sink.name, len(self._queue), self.delivered, self.dropped, said)
 
     def record(self, span: Span) -> None:
         """Have a finished span delivered soon."""
         if self._ending:  # somebody calls a model while the process ends
-            self.dropped += self.sink.give_up([span])
+            self._drop(self.sink.give_up([span]))
             return
         if len(self._queue) >= QUEUE_LIMIT:
-            with self._lock:
-                self.dropped += 1
+            self._drop(1)
+            warn_once_a_minute(f"{self.sink.name} is slow", "spans are dropped: %d wait already", QUEUE_LIMIT)
             return
         self._queue.append(span)
         if self._thread is None:
@@ -113,7 +138,7 @@ class Recorder:
             rest = list(self._queue)
             self._queue.clear()
             if lost := self.sink.give_up(rest):
-                self.dropped += lost
+                self._drop(lost)
                 why = self.last_error or "there was no time"
                 warn_once_a_minute(self.sink.name, "%d spans are lost with the end of the process: %s", lost, why)
 
@@ -158,21 +183,31 @@ class Recorder:
         if also_nothing and not self._queue:
             self.sink.deliver([], at_exit=self._ending)
         waiting = len(self._queue)  # what comes meanwhile waits for company again
-        while waiting > 0 and (batch := list(self._queue)[:BATCH]):
+        while waiting > 0 and (batch := list(self._queue)[: self.sink.batch]):
             waiting -= len(batch)
-            self.sink.deliver(batch, at_exit=self._ending)
-            self._forget(batch)
+            self._forget(batch, self.sink.deliver(batch, at_exit=self._ending))
 
-    def _forget(self, batch: list[Span]) -> None:
-        self.delivered += len(batch)
+    def _forget(self, batch: list[Span], refused: int = 0) -> None:
+        self.last_error = None
+        self.delivered += len(batch) - refused
+        self._drop(refused)
         for _ in batch:
             self._queue.popleft()
+
+    def _drop(self, number: int) -> None:
+        with self._lock:
+            self.dropped += number
 
     def _warn(self, error: Exception) -> None:
         self.last_error = error
         if not self._ending:  # then `end` tells
             said = "spans cannot be delivered: %s (%d wait, %d dropped)"
-            warn_once_a_minute(self.sink.name, said, error, self.waiting, self.dropped)
+            warn_once_a_minute(self.sink.name, said, error, len(self._queue), self.dropped)
+
+
+def status() -> list[Delivery]:
+    """How deliveries go to each place that spans of this process went to."""
+    return [recorder.status for recorder in _recorders]
 
 
 _recorders: list[Recorder] = []
