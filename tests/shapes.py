@@ -69,7 +69,7 @@ def image(url: str) -> JSON:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def file(**fields: str) -> JSON:
+def file(**fields: str | None) -> JSON:
     return {"type": "file", "file": fields}
 
 

@@ -5,20 +5,16 @@ import logging
 from typing import Any
 
 import pytest
-from inline_snapshot import snapshot
+import wording
+from inline_snapshot import Is, snapshot
 from pydantic import BaseModel, Field
 from shapes import (
-    BARE_TOOL,
-    KEY,
-    PDF,
-    PNG,
     SCHEMA_TOOL,
     Weather,
     added,
     after_a_call,
     body_of,
     file,
-    get_weather,
     image,
     result,
     sent,
@@ -36,22 +32,17 @@ MODEL = "anthropic/claude-sonnet-4-5"
 
 def test_a_request_is_posted_with_key_and_version() -> None:
     """Address, headers and the smallest body there is: a limit is always sent, for the API requires one."""
-    request = sent(MODEL)
-    headers = dict(request.headers)
-    assert headers.pop("x-api-key") == KEY
-    assert (request.method, request.url, headers) == snapshot(
+    assert wording.posted(MODEL, "x-api-key") == snapshot(
         (
             "POST",
             "https://api.anthropic.com/v1/messages",
             {"Content-Type": "application/json", "anthropic-version": "2023-06-01"},
+            {
+                "model": "claude-sonnet-4-5",
+                "max_tokens": 16384,
+                "messages": [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}],
+            },
         )
-    )
-    assert json.loads(request.body) == snapshot(
-        {
-            "model": "claude-sonnet-4-5",
-            "max_tokens": 16384,
-            "messages": [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}],
-        }
     )
 
 
@@ -127,11 +118,7 @@ Be kind.\
         ),
     ),
     "a refusal": (
-        [
-            {"role": "user", "content": "Hi"},
-            {"role": "assistant", "content": [{"type": "refusal", "refusal": "I will not."}]},
-            {"role": "user", "content": "Why?"},
-        ],
+        wording.A_REFUSAL,
         snapshot(
             (
                 None,
@@ -165,7 +152,7 @@ def test_a_conversation_becomes_alternating_turns(messages: list[Any], wanted: A
 
 RESULTS: dict[str, tuple[list[Any], Any]] = {
     "parallel": (
-        [result("a", "Rain"), result("b", "Sun")],
+        wording.PARALLEL,
         snapshot(
             [
                 {"type": "tool_result", "tool_use_id": "a", "content": "Rain"},
@@ -174,14 +161,14 @@ RESULTS: dict[str, tuple[list[Any], Any]] = {
         ),
     ),
     "followed by a question": (
-        [result("a", "Rain"), {"role": "user", "content": "And tomorrow?"}],
+        wording.WITH_A_QUESTION,
         snapshot(
             [{"type": "tool_result", "tool_use_id": "a", "content": "Rain"}, {"type": "text", "text": "And tomorrow?"}]
         ),
     ),
     "empty": ([result("a", "")], snapshot([{"type": "tool_result", "tool_use_id": "a"}])),
     "an object": (
-        [result("a", '{"celsius": 20}')],
+        wording.AN_OBJECT,
         snapshot([{"type": "tool_result", "tool_use_id": "a", "content": '{"celsius": 20}'}]),
     ),
     "an error": (
@@ -189,7 +176,7 @@ RESULTS: dict[str, tuple[list[Any], Any]] = {
         snapshot([{"type": "tool_result", "tool_use_id": "a", "content": "No such city", "is_error": True}]),
     ),
     "in parts": (
-        [result("a", [{"type": "text", "text": "Map:"}, image(PNG)])],
+        wording.IN_PARTS,
         snapshot(
             [
                 {
@@ -216,7 +203,7 @@ def test_results_are_one_turn_of_the_user(results: list[Any], wanted: Any) -> No
 
 PARTS = {
     "image as data": (
-        image(PNG),
+        wording.AN_IMAGE,
         snapshot({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aW1hZ2U="}}),
     ),
     "image at an address": (
@@ -224,7 +211,7 @@ PARTS = {
         snapshot({"type": "image", "source": {"type": "url", "url": "https://pictures.example/a.webp"}}),
     ),
     "image with a cache mark": (
-        {**image(PNG), "cache_control": {"type": "ephemeral"}},
+        {**wording.AN_IMAGE, "cache_control": {"type": "ephemeral"}},
         snapshot(
             {
                 "type": "image",
@@ -234,7 +221,7 @@ PARTS = {
         ),
     ),
     "pdf as data": (
-        file(filename="a.pdf", file_data=PDF),
+        wording.A_PDF,
         snapshot(
             {
                 "type": "document",
@@ -260,6 +247,10 @@ PARTS = {
     "document of mistral": (
         {"type": "document_url", "document_url": "https://files.example/a.pdf"},
         snapshot({"type": "document", "source": {"type": "url", "url": "https://files.example/a.pdf"}}),
+    ),
+    "pdf as its own model dumps it": (
+        file(file_id=None, file_data="cGRm"),
+        snapshot({"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "cGRm"}}),
     ),
     "uploaded pdf": (
         file(file_id="file_1", filename="a.pdf"),
@@ -311,26 +302,7 @@ OPTIONS: list[tuple[dict[str, Any], Any]] = [
     ),
     (
         {"response_format": Weather},
-        snapshot(
-            {
-                "output_config": {
-                    "format": {
-                        "type": "json_schema",
-                        "schema": {
-                            "description": "Report the weather.",
-                            "properties": {
-                                "city": {"title": "City", "type": "string"},
-                                "celsius": {"anyOf": [{"type": "number"}, {"type": "null"}], "title": "Celsius"},
-                            },
-                            "required": ["city", "celsius"],
-                            "title": "Weather",
-                            "type": "object",
-                            "additionalProperties": False,
-                        },
-                    }
-                }
-            }
-        ),
+        snapshot({"output_config": {"format": {"type": "json_schema", "schema": Is(wording.STRICT_WEATHER)}}}),
     ),
     (
         {
@@ -361,50 +333,17 @@ OPTIONS: list[tuple[dict[str, Any], Any]] = [
     ),
     ({"response_format": {"type": "text"}}, snapshot({})),
     (
-        {"tools": [get_weather, Weather, SCHEMA_TOOL, BARE_TOOL]},
+        {"tools": wording.TOOLS},
         snapshot(
             {
                 "tools": [
                     {
                         "name": "get_weather",
                         "description": "The weather of a city.",
-                        "input_schema": {
-                            "additionalProperties": False,
-                            "properties": {
-                                "city": {"description": "Where", "title": "City", "type": "string"},
-                                "days": {"default": 1, "title": "Days", "type": "integer"},
-                            },
-                            "required": ["city"],
-                            "type": "object",
-                        },
+                        "input_schema": Is(wording.GET_WEATHER),
                     },
-                    {
-                        "name": "Weather",
-                        "description": "Report the weather.",
-                        "input_schema": {
-                            "description": "Report the weather.",
-                            "properties": {
-                                "city": {"title": "City", "type": "string"},
-                                "celsius": {
-                                    "anyOf": [{"type": "number"}, {"type": "null"}],
-                                    "default": None,
-                                    "title": "Celsius",
-                                },
-                            },
-                            "required": ["city"],
-                            "title": "Weather",
-                            "type": "object",
-                        },
-                    },
-                    {
-                        "name": "get_time",
-                        "description": "The time of day.",
-                        "input_schema": {
-                            "type": "object",
-                            "properties": {"zone": {"type": "string"}},
-                            "required": ["zone"],
-                        },
-                    },
+                    {"name": "Weather", "description": "Report the weather.", "input_schema": Is(wording.WEATHER)},
+                    {"name": "get_time", "description": "The time of day.", "input_schema": Is(wording.GET_TIME)},
                     {"name": "ping", "input_schema": {"type": "object", "properties": {}}},
                 ]
             }
@@ -422,11 +361,7 @@ OPTIONS: list[tuple[dict[str, Any], Any]] = [
                     {
                         "name": "get_time",
                         "description": "The time of day.",
-                        "input_schema": {
-                            "type": "object",
-                            "properties": {"zone": {"type": "string"}},
-                            "required": ["zone"],
-                        },
+                        "input_schema": Is(wording.GET_TIME),
                         "cache_control": {"type": "ephemeral"},
                     }
                 ]
@@ -658,8 +593,7 @@ BLOCKS = [
 
 
 def assistant_turn(message: Message, model: str = MODEL) -> Any:
-    results = [Message("tool", "Sunny", tool_call_id=call.id) for call in message.tool_calls]
-    messages = body_of(model, [Message("user", "Weather?"), message, *results, Message("user", "So?")])["messages"]
+    messages = body_of(model, wording.going_on(message))["messages"]
     return messages[1]["content"]
 
 
@@ -690,13 +624,7 @@ def test_an_answer_the_caller_changed_goes_back_as_changed() -> None:
 
 def test_another_providers_answer_becomes_blocks() -> None:
     """Text and calls are put into blocks; reasoning that nobody signed is left out."""
-    foreign = Message(
-        "assistant",
-        "Looking.",
-        tool_calls=(ToolCall("call_1", "get_weather", '{"city":"Rome"}'), ToolCall("call_2", "ping", "")),
-        reasoning_blocks=(ReasoningBlock("Hm."),),
-    )
-    assert assistant_turn(foreign) == snapshot(
+    assert assistant_turn(wording.foreign(ReasoningBlock("Hm."))) == snapshot(
         [
             {"type": "text", "text": "Looking."},
             {"type": "tool_use", "id": "call_1", "name": "get_weather", "input": {"city": "Rome"}},
@@ -736,7 +664,7 @@ def test_a_foreign_id_is_made_to_fit(id: str) -> None:
     assert used.isascii()
 
 
-@pytest.mark.parametrize("arguments", ['{"city": "Ro', "[1]", '"Rome"', "not JSON"])
+@pytest.mark.parametrize("arguments", wording.NO_OBJECTS)
 def test_arguments_that_are_no_object_go_back_all_the_same(arguments: str) -> None:
     """`input` must be an object: a call cut off or gone wrong must not end the conversation."""
     turn = assistant_turn(Message("assistant", tool_calls=(ToolCall("call_1", "get_weather", arguments),)))
@@ -760,13 +688,6 @@ def test_a_blank_text_block_is_not_sent(text: str) -> None:
 
 def test_a_legacy_function_call_and_its_result_still_match() -> None:
     """`function_call` and the role `function` preceded tools; they are a call and its result."""
-    messages = body_of(
-        MODEL,
-        [
-            {"role": "user", "content": "Weather?"},
-            {"role": "assistant", "content": None, "function_call": {"name": "ping", "arguments": "{}"}},
-            {"role": "function", "name": "ping", "content": "pong"},
-        ],
-    )["messages"]
+    messages = body_of(MODEL, wording.AN_OLD_CALL)["messages"]
     assert [turn["content"][0]["type"] for turn in messages] == ["text", "tool_use", "tool_result"]
     assert messages[1]["content"][0]["id"] == messages[2]["content"][0]["tool_use_id"]

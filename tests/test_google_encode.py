@@ -5,19 +5,16 @@ import logging
 from typing import Any
 
 import pytest
-from inline_snapshot import snapshot
+import wording
+from inline_snapshot import Is, snapshot
 from shapes import (
     BARE_TOOL,
-    KEY,
-    PDF,
-    PNG,
     SCHEMA_TOOL,
     Weather,
     added,
     after_a_call,
     body_of,
     file,
-    get_weather,
     image,
     result,
     sent,
@@ -36,17 +33,14 @@ NEWER = "google/gemini-3-flash-preview"
 
 def test_a_request_is_posted_to_its_model() -> None:
     """Address, headers and the smallest body there is."""
-    request = sent(MODEL)
-    headers = dict(request.headers)
-    assert headers.pop("x-goog-api-key") == KEY
-    assert (request.method, request.url, headers) == snapshot(
+    assert wording.posted(MODEL, "x-goog-api-key") == snapshot(
         (
             "POST",
             "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:generateContent",
             {"Content-Type": "application/json"},
+            {"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]},
         )
     )
-    assert json.loads(request.body) == snapshot({"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]})
 
 
 def test_a_stream_has_an_address_of_its_own() -> None:
@@ -125,11 +119,7 @@ CONVERSATIONS = {
         ),
     ),
     "a refusal": (
-        [
-            {"role": "user", "content": "Hi"},
-            {"role": "assistant", "content": [{"type": "refusal", "refusal": "I will not."}]},
-            {"role": "user", "content": "Why?"},
-        ],
+        wording.A_REFUSAL,
         snapshot(
             (
                 None,
@@ -153,7 +143,7 @@ def test_a_conversation_becomes_turns_of_user_and_model(messages: list[Any], wan
 
 RESULTS: dict[str, tuple[list[Any], Any]] = {
     "parallel": (
-        [result("a", "Rain"), result("b", "Sun")],
+        wording.PARALLEL,
         snapshot(
             [
                 {"functionResponse": {"name": "get_weather", "response": {"result": "Rain"}}},
@@ -162,14 +152,14 @@ RESULTS: dict[str, tuple[list[Any], Any]] = {
         ),
     ),
     "followed by a question": (
-        [result("a", "Rain"), {"role": "user", "content": "And tomorrow?"}],
+        wording.WITH_A_QUESTION,
         snapshot(
             [{"functionResponse": {"name": "get_weather", "response": {"result": "Rain"}}}, {"text": "And tomorrow?"}]
         ),
     ),
     "empty": ([result("a", "")], snapshot([{"functionResponse": {"name": "get_weather", "response": {"result": ""}}}])),
     "an object": (
-        [result("a", '{"celsius": 20}')],
+        wording.AN_OBJECT,
         snapshot([{"functionResponse": {"name": "get_weather", "response": {"celsius": 20}}}]),
     ),
     "a list": (
@@ -177,7 +167,7 @@ RESULTS: dict[str, tuple[list[Any], Any]] = {
         snapshot([{"functionResponse": {"name": "get_weather", "response": {"result": [1, 2]}}}]),
     ),
     "in parts": (
-        [result("a", [{"type": "text", "text": "Map:"}, image(PNG)])],
+        wording.IN_PARTS,
         snapshot(
             [
                 {"functionResponse": {"name": "get_weather", "response": {"result": "Map:"}}},
@@ -214,7 +204,7 @@ def test_a_result_whose_call_is_gone_needs_a_name() -> None:
 
 
 PARTS = {
-    "image as data": (image(PNG), snapshot({"inlineData": {"mimeType": "image/png", "data": "aW1hZ2U="}})),
+    "image as data": (wording.AN_IMAGE, snapshot({"inlineData": {"mimeType": "image/png", "data": "aW1hZ2U="}})),
     "image at an address": (
         image("https://pictures.example/a.webp?size=1"),
         snapshot({"fileData": {"mimeType": "image/webp", "fileUri": "https://pictures.example/a.webp?size=1"}}),
@@ -228,7 +218,7 @@ PARTS = {
         snapshot({"fileData": {"mimeType": "video/quicktime", "fileUri": "https://videos.example/a.mov"}}),
     ),
     "pdf as data": (
-        file(filename="a.pdf", file_data=PDF),
+        wording.A_PDF,
         snapshot({"inlineData": {"mimeType": "application/pdf", "data": "cGRm"}}),
     ),
     "text as data": (
@@ -279,17 +269,7 @@ OPTIONS: list[tuple[dict[str, Any], Any]] = [
             {
                 "generationConfig": {
                     "responseMimeType": "application/json",
-                    "responseJsonSchema": {
-                        "description": "Report the weather.",
-                        "properties": {
-                            "city": {"title": "City", "type": "string"},
-                            "celsius": {"anyOf": [{"type": "number"}, {"type": "null"}], "title": "Celsius"},
-                        },
-                        "required": ["city", "celsius"],
-                        "title": "Weather",
-                        "type": "object",
-                        "additionalProperties": False,
-                    },
+                    "responseJsonSchema": Is(wording.STRICT_WEATHER),
                 }
             }
         ),
@@ -300,7 +280,7 @@ OPTIONS: list[tuple[dict[str, Any], Any]] = [
     ),
     ({"response_format": {"type": "text"}}, snapshot({})),
     (
-        {"tools": [get_weather, SCHEMA_TOOL, BARE_TOOL]},
+        {"tools": wording.TOOLS},
         snapshot(
             {
                 "tools": [
@@ -309,24 +289,17 @@ OPTIONS: list[tuple[dict[str, Any], Any]] = [
                             {
                                 "name": "get_weather",
                                 "description": "The weather of a city.",
-                                "parametersJsonSchema": {
-                                    "additionalProperties": False,
-                                    "properties": {
-                                        "city": {"description": "Where", "title": "City", "type": "string"},
-                                        "days": {"default": 1, "title": "Days", "type": "integer"},
-                                    },
-                                    "required": ["city"],
-                                    "type": "object",
-                                },
+                                "parametersJsonSchema": Is(wording.GET_WEATHER),
+                            },
+                            {
+                                "name": "Weather",
+                                "description": "Report the weather.",
+                                "parametersJsonSchema": Is(wording.WEATHER),
                             },
                             {
                                 "name": "get_time",
                                 "description": "The time of day.",
-                                "parametersJsonSchema": {
-                                    "type": "object",
-                                    "properties": {"zone": {"type": "string"}},
-                                    "required": ["zone"],
-                                },
+                                "parametersJsonSchema": Is(wording.GET_TIME),
                             },
                             {"name": "ping"},
                         ]
@@ -438,8 +411,7 @@ SIGNED = [
 
 
 def turns_after(message: Message, model: str = MODEL) -> Any:
-    results = [Message("tool", "Sunny", tool_call_id=call.id) for call in message.tool_calls]
-    return body_of(model, [Message("user", "Weather?"), message, *results, Message("user", "So?")])["contents"][1:]
+    return body_of(model, wording.going_on(message))["contents"][1:]
 
 
 def test_its_own_answer_goes_back_part_by_part() -> None:
@@ -480,13 +452,7 @@ def test_an_answer_the_caller_changed_goes_back_as_changed() -> None:
 
 def test_another_providers_answer_becomes_parts() -> None:
     """Text and calls are put into parts; reasoning is its provider's own and left out."""
-    foreign = Message(
-        "assistant",
-        "Looking.",
-        tool_calls=(ToolCall("call_1", "get_weather", '{"city":"Rome"}'), ToolCall("call_2", "ping", "")),
-        reasoning_blocks=(ReasoningBlock("Hm.", "signed by another"),),
-    )
-    assert turns_after(foreign) == snapshot(
+    assert turns_after(wording.foreign(ReasoningBlock("Hm.", "signed by another"))) == snapshot(
         [
             {
                 "role": "model",
@@ -525,7 +491,7 @@ def test_an_unsigned_call_passes_the_check_of_signatures(message: Message) -> No
     assert "thoughtSignature" not in turns_after(message)[0]["parts"][0]
 
 
-@pytest.mark.parametrize("arguments", ['{"city": "Ro', "[1]", '"Rome"', "not JSON", '{"a": NaN}'])
+@pytest.mark.parametrize("arguments", [*wording.NO_OBJECTS, '{"a": NaN}'])
 def test_arguments_that_are_no_object_go_back_all_the_same(arguments: str) -> None:
     """`args` must be an object: a call cut off or gone wrong must not end the conversation."""
     turn = turns_after(Message("assistant", tool_calls=(ToolCall("call_1", "get_weather", arguments),)))[0]

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import wording
 from hypothesis import given
 from hypothesis import strategies as st
-from inline_snapshot import snapshot
+from inline_snapshot import Is, snapshot
 from sdk_types import misfits
 from shapes import (
     BARE_TOOL,
     KEY,
-    PDF,
     PNG,
     SCHEMA_TOOL,
     Weather,
@@ -21,7 +21,6 @@ from shapes import (
     after_a_call,
     body_of,
     file,
-    get_weather,
     image,
     result,
     route_to,
@@ -43,13 +42,14 @@ MODEL = "openai/gpt-4o"
 
 def test_a_request_is_posted_with_its_key() -> None:
     """Address, headers and the smallest body there is."""
-    request = sent(MODEL)
-    headers = dict(request.headers)
-    assert headers.pop("Authorization") == f"Bearer {KEY}"
-    assert (request.method, request.url, headers) == snapshot(
-        ("POST", "https://api.openai.com/v1/chat/completions", {"Content-Type": "application/json"})
+    assert wording.posted(MODEL, "Authorization", "Bearer ") == snapshot(
+        (
+            "POST",
+            "https://api.openai.com/v1/chat/completions",
+            {"Content-Type": "application/json"},
+            {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}]},
+        )
     )
-    assert json.loads(request.body) == snapshot({"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}]})
 
 
 def test_a_stream_is_asked_for_its_usage() -> None:
@@ -79,11 +79,7 @@ CONVERSATIONS = {
         {"role": "user", "content": "Why?"},
     ],
     "calls and results": after_a_call(result("a", "Rain"), result("b", [{"type": "text", "text": "Sun"}])),
-    "an old function call": [
-        {"role": "user", "content": "Hi"},
-        {"role": "assistant", "content": None, "function_call": {"name": "ping", "arguments": "{}"}},
-        {"role": "function", "name": "ping", "content": "pong"},
-    ],
+    "an old function call": wording.AN_OLD_CALL,
     "a call of a free-text tool": [
         {"role": "user", "content": "Hi"},
         {
@@ -97,13 +93,10 @@ CONVERSATIONS = {
         {"type": "image_url", "image_url": {"url": PNG, "detail": "low"}},
         image("https://pictures.example/a.png"),
         {"type": "input_audio", "input_audio": {"data": "YQ==", "format": "wav"}},
-        file(filename="a.pdf", file_data=PDF),
+        wording.A_PDF,
         file(file_id="file-1"),
     ),
-    "a refusal in parts": [
-        {"role": "user", "content": "Hi"},
-        {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
-    ],
+    "a refusal in parts": wording.A_REFUSAL,
 }
 
 
@@ -142,21 +135,7 @@ OPTIONS: list[tuple[dict[str, Any], Any]] = [
             {
                 "response_format": {
                     "type": "json_schema",
-                    "json_schema": {
-                        "name": "Weather",
-                        "schema": {
-                            "description": "Report the weather.",
-                            "properties": {
-                                "city": {"title": "City", "type": "string"},
-                                "celsius": {"anyOf": [{"type": "number"}, {"type": "null"}], "title": "Celsius"},
-                            },
-                            "required": ["city", "celsius"],
-                            "title": "Weather",
-                            "type": "object",
-                            "additionalProperties": False,
-                        },
-                        "strict": True,
-                    },
+                    "json_schema": {"name": "Weather", "schema": Is(wording.STRICT_WEATHER), "strict": True},
                 }
             }
         ),
@@ -177,7 +156,7 @@ OPTIONS: list[tuple[dict[str, Any], Any]] = [
     ),
     ({"response_format": {"type": "json_object"}}, snapshot({"response_format": {"type": "json_object"}})),
     (
-        {"tools": [get_weather, Weather, SCHEMA_TOOL, BARE_TOOL]},
+        {"tools": wording.TOOLS},
         snapshot(
             {
                 "tools": [
@@ -186,15 +165,7 @@ OPTIONS: list[tuple[dict[str, Any], Any]] = [
                         "function": {
                             "name": "get_weather",
                             "description": "The weather of a city.",
-                            "parameters": {
-                                "additionalProperties": False,
-                                "properties": {
-                                    "city": {"description": "Where", "title": "City", "type": "string"},
-                                    "days": {"default": 1, "title": "Days", "type": "integer"},
-                                },
-                                "required": ["city"],
-                                "type": "object",
-                            },
+                            "parameters": Is(wording.GET_WEATHER),
                         },
                     },
                     {
@@ -202,20 +173,7 @@ OPTIONS: list[tuple[dict[str, Any], Any]] = [
                         "function": {
                             "name": "Weather",
                             "description": "Report the weather.",
-                            "parameters": {
-                                "description": "Report the weather.",
-                                "properties": {
-                                    "city": {"title": "City", "type": "string"},
-                                    "celsius": {
-                                        "anyOf": [{"type": "number"}, {"type": "null"}],
-                                        "default": None,
-                                        "title": "Celsius",
-                                    },
-                                },
-                                "required": ["city"],
-                                "title": "Weather",
-                                "type": "object",
-                            },
+                            "parameters": Is(wording.WEATHER),
                         },
                     },
                     {
@@ -223,11 +181,7 @@ OPTIONS: list[tuple[dict[str, Any], Any]] = [
                         "function": {
                             "name": "get_time",
                             "description": "The time of day.",
-                            "parameters": {
-                                "type": "object",
-                                "properties": {"zone": {"type": "string"}},
-                                "required": ["zone"],
-                            },
+                            "parameters": Is(wording.GET_TIME),
                         },
                     },
                     {"type": "function", "function": {"name": "ping"}},
@@ -456,9 +410,7 @@ THOUGHT = Message(
 
 
 def assistant_turn(model: str, message: Message) -> Any:
-    results = [Message("tool", "Sunny", tool_call_id=call.id) for call in message.tool_calls]
-    body = json.loads(sent(model, [Message("user", "Weather?"), message, *results]).body)
-    return body["messages"][1]
+    return json.loads(sent(model, wording.going_on(message)).body)["messages"][1]
 
 
 REASONING: list[tuple[str, Any]] = [

@@ -60,7 +60,7 @@ def _from_url(kind: str, url: str, default_type: str) -> Media:
 
 def _from_file(file: dict[str, Any]) -> Media:
     name = file.get("filename")
-    if "file_id" in file:
+    if file.get("file_id") is not None:
         return Media("file", _type_of(name), file_id=file["file_id"], name=name)
     data = file["file_data"]
     if data.startswith(("data:", "http://", "https://")):
