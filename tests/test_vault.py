@@ -554,14 +554,16 @@ def test_one_that_cannot_be_kept_changes_nothing(store: Store, drawer: Drawer) -
 
 
 def test_a_failure_afterwards_puts_the_former_one_back(key_file: Path) -> None:
-    """Whatever it is."""
-    key_file.write_text("former")
-    key_file.chmod(0o600)
+    """Whatever it is. The one before it, which a backup may need, is still beside it."""
+    beside = key_file.with_name("secret.key.old")
+    for path, secret in ((key_file, "former"), (beside, "earlier")):
+        path.write_text(secret)
+        path.chmod(0o600)
     with pytest.raises(KeyboardInterrupt), replacing() as replace:  # noqa: PT012
         replace(Secret("new"))
-        assert key_file.read_text() == "new"
+        assert (key_file.read_text(), beside.read_text()) == ("new", "former")
         raise KeyboardInterrupt
-    assert key_file.read_text() == "former"
+    assert (key_file.read_text(), beside.read_text()) == ("former", "earlier")
 
 
 def test_a_commit_that_fails_does_so_too(monkeypatch: pytest.MonkeyPatch, key_file: Path) -> None:

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -48,10 +48,13 @@ class Source(Protocol):
         Returns the one that is kept; None if none can be kept here. Raises StoreError.
         """
 
-    def replace(self, secret: Secret) -> str:
-        """Keep this master key from now on, and the former one beside it.
+    def former(self) -> Secret | None:
+        """The one before this, kept beside it when it was replaced."""
 
-        Returns what the user has to know or do. Raises StoreError, and then has changed nothing.
+    def keep(self, secret: Secret, former: Secret | None) -> str:
+        """Keep this master key from now on, and the former one beside it: that first, so that none is ever lost.
+
+        Returns what the user has to know or do. Raises StoreError.
         """
 
 
@@ -67,7 +70,10 @@ class Environment:
     def create(self, secret: Secret) -> Secret | None:
         return None
 
-    def replace(self, secret: Secret) -> str:
+    def former(self) -> Secret | None:
+        return None
+
+    def keep(self, secret: Secret, former: Secret | None) -> str:
         return f"Set {VARIABLE} to the new master key wherever these tokens are used: none can be read before"
 
 
@@ -82,11 +88,7 @@ class Keyring:
         return f"keyring {self._backend.name}"
 
     def read(self) -> Secret | None:
-        try:
-            return _secret(self._backend.get_password(_SERVICE, self._account) or "")
-        except Exception as error:  # noqa: BLE001 - backends raise what they like
-            _passed_over(error)
-            return None
+        return self._get(self._account)
 
     def create(self, secret: Secret) -> Secret | None:
         found = self.read()
@@ -94,11 +96,21 @@ class Keyring:
             return found
         return self.read() if self._put(self._account, secret) else None
 
-    def replace(self, secret: Secret) -> str:
-        former, beside = self.read(), self._account + FORMER
-        if former is None or not (self._put(beside, former) and self._put(self._account, secret)):
+    def former(self) -> Secret | None:
+        return self._get(self._account + FORMER)
+
+    def keep(self, secret: Secret, former: Secret | None) -> str:
+        beside = self._account + FORMER
+        if not (self._put(beside, former or Secret("")) and self._put(self._account, secret)):
             raise StoreError(f"The {self} does not take the new master key: look whether it is locked, and try again")
         return f"The new master key is in the {self} as {self._account}, the former one as {beside}"
+
+    def _get(self, account: str) -> Secret | None:
+        try:
+            return _secret(self._backend.get_password(_SERVICE, account) or "")
+        except Exception as error:  # noqa: BLE001 - backends raise what they like
+            _passed_over(error)
+            return None
 
     def _put(self, account: str, secret: Secret) -> bool:
         try:
@@ -148,16 +160,28 @@ class KeyFile:
             )
         return self.read()
 
-    def replace(self, secret: Secret) -> str:
-        former = self.path.with_name(self.path.name + FORMER)
+    @property
+    def _beside(self) -> Path:
+        return self.path.with_name(self.path.name + FORMER)
+
+    def former(self) -> Secret | None:
         try:
+            return _secret(self._beside.read_bytes().decode("utf-8", "surrogateescape"))
+        except OSError:
+            return None
+
+    def keep(self, secret: Secret, former: Secret | None) -> str:
+        try:
+            if former is None:
+                self._beside.unlink(missing_ok=True)
+            else:
+                with self._written(former) as name:
+                    os.replace(name, self._beside)
             with self._written(secret) as name:
-                former.unlink(missing_ok=True)
-                os.link(self.path, former)
                 os.replace(name, self.path)
         except OSError as error:
             raise self._failed("be kept", error) from error
-        return f"The new master key is in the {self}, the former one in {former}"
+        return f"The new master key is in the {self}, the former one in {self._beside}"
 
     @contextmanager
     def _written(self, secret: Secret) -> Iterator[str]:
@@ -227,21 +251,26 @@ def replacing() -> Iterator[Callable[[Secret], str]]:
 
     The function returns what the user has to know or do, and raises StoreError.
     """
-    replaced: list[MasterKey] = []
+    undo: list[Callable[[], str]] = []
 
     def replace(new: Secret) -> str:
-        former = master_key() or create_master_key(new)
-        if former.secret == new:
-            return f"The new master key is in the {former.source}"
-        said = former.source.replace(new)
-        replaced.append(former)
-        return said
+        present = master_key() or create_master_key(new)
+        source, secret = present.source, present.secret
+        if secret == new:
+            return f"The new master key is in the {source}"
+        former = source.former()
+        # In two steps, the second of which touches only what was beside it: the present one is never in one place less.
+        undo.extend((partial(source.keep, secret, secret), partial(source.keep, secret, former)))
+        return source.keep(new, secret)
 
     try:
         yield replace
     except BaseException:
-        for former in replaced:
-            former.source.replace(former.secret)
+        try:
+            for step in undo:
+                step()
+        except StoreError as error:
+            logger.warning("the former master key could not be put back: %s", error)
         raise
 
 
