@@ -21,7 +21,7 @@ from aistrale.exceptions import InvalidRequestError, StoreError
 from aistrale.models import Message
 from aistrale.prompt_files import decode_file, encode_file
 from aistrale.store import schema
-from aistrale.store.store import Store
+from aistrale.store.store import Store, open_store
 from aistrale.templates import LATEST, StoredPrompt, as_options, as_template
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
@@ -272,19 +272,33 @@ def test_a_rollback_to_what_is_newest_writes_nothing() -> None:
 
 
 def test_deleting_a_prompt_leaves_nothing(store: Store, greet: Store) -> None:
-    """Another of its name starts from 1."""
+    """But its numbers: another of its name goes on after the last one."""
     prompts.create("greets", "Other", labels=["staging"])
 
     prompts.delete("greet")
 
     assert [prompt.name for prompt in prompts.list()] == ["greets"]
-    assert prompts.create("greet", "new").labels == ()
+    again = prompts.create("greet", "new")
+    assert (again.version, again.labels, prompts.history("greet")) == (4, (), [again])
     assert prompts.get("greets@staging").version == 1
     prompts.delete("greet")
     prompts.delete("greets")
     with store.database.read() as connection:
         assert connection.execute(select(schema.prompts)).all() == []
-        assert connection.execute(select(schema.prompt_labels)).all() == []
+        assert sorted(connection.execute(select(schema.prompt_labels))) == [
+            ("greet", "@last", 4),
+            ("greets", "@last", 1),
+        ]
+    assert prompts.create("greet", "newer").version == 5
+    assert prompts.list("production") == []
+
+
+def test_a_prompt_that_was_deleted_is_not_there(store: Store, greet: Store) -> None:
+    """Under no name it had, though its numbers are remembered."""
+    prompts.delete("greet")
+    for reference in ("greet", "greet@3", "greet@staging"):
+        assert refused(StoreError, prompts.get, reference).startswith("There is no prompt 'greet'")
+    assert refused(StoreError, prompts.update, "greet", "x").startswith("There is no prompt 'greet'")
 
 
 @pytest.mark.usefixtures("greet")
@@ -712,21 +726,29 @@ def test_what_is_in_production_can_be_exported(tmp_path: Path) -> None:
     assert file.read_bytes() == b"---\nname: greet\nversion: 2\nlabels:\n- blue\n- staging\n---\ntwo"
 
 
-def test_files_make_the_same_prompts_in_another_database(store: Store, tmp_path: Path) -> None:
-    """Content and labels, from version 1."""
+def test_files_make_the_same_prompts_in_another_database(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Content and labels, from version 1; where they were deleted, their numbers go on."""
     prompts.create("greet", "Hello {{name}}\r\n", options={"seed": 1}, labels=["production"], note="Warm")
     prompts.create("review", [{"role": "user", "content": "a\n b\n"}])
     prompts.update("review", [{"role": "user", "content": "a\n c\n"}])
-    prompts.export(tmp_path)
+    folder = tmp_path / "prompts"
+    prompts.export(folder)
     kept = [told(prompt) for prompt in prompts.list()]
     prompts.delete("greet")
     prompts.delete("review")
 
-    loaded = prompts.load(str(tmp_path))
+    again = prompts.load(str(folder))
+    assert [told(prompt) for prompt in again] == kept
+    assert [(prompt.name, prompt.version) for prompt in again] == [("greet", 2), ("review", 3)]
 
+    monkeypatch.setenv("AISTRALE_DATABASE_URL", f"sqlite:///{tmp_path / 'other.db'}")
+    loaded = prompts.load(folder)
     assert [told(prompt) for prompt in loaded] == kept
     assert [(prompt.name, prompt.version) for prompt in loaded] == [("greet", 1), ("review", 1)]
     assert prompts.list() == loaded
+    open_store().close()
 
 
 def test_loading_updates_what_changed_and_nothing_else(store: Store, tmp_path: Path) -> None:

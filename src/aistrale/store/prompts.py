@@ -60,7 +60,10 @@ class PromptStore:
         labels: Sequence[str] = (),
         note: str | None = None,
     ) -> StoredPrompt:
-        """Write version 1 of a prompt. Raises StoreError if there is one of that name."""
+        """Write the first version of a prompt: 1, unless there was one of that name before, whose numbers go on.
+
+        Raises StoreError if there is one of that name.
+        """
         changes, labels = _changes(template, options, note), check_labels(labels)
         blank = _blank(name)
         with self._events.transaction() as transaction:
@@ -176,14 +179,15 @@ class PromptStore:
     def delete(self, name: str, version: int | None = None) -> None:
         """Delete a prompt with all its versions and labels; or one version, if it has no label and is not the only one.
 
-        The number of a deleted version is not given again, unless the whole prompt was deleted.
+        The number of a deleted version is not given again, even to another prompt of that name: spans name it.
         """
         check_name(name)
         version = None if version is None else check_version(version)
         with self._events.transaction() as transaction:
             gone = _existing(transaction.connection, name, version)
             if version is None:
-                transaction.connection.execute(delete(prompt_labels).where(prompt_labels.c.name == name))
+                labels = and_(prompt_labels.c.name == name, prompt_labels.c.label != _LAST)
+                transaction.connection.execute(delete(prompt_labels).where(labels))
                 transaction.connection.execute(delete(prompts).where(prompts.c.name == name))
             else:
                 _check_deletable(transaction.connection, gone)
@@ -208,7 +212,7 @@ def _changes(template: Any, options: Any, note: Any) -> dict[str, Any]:
 
 
 def _blank(name: str) -> StoredPrompt:
-    """What version 1 is an update of."""
+    """What a first version is an update of."""
     return StoredPrompt(check_name(name), 0, "", {}, None, (), moment(0))
 
 
