@@ -178,16 +178,17 @@ def telemetry(plan: Plan, only: Only, base_url: str) -> Findings:
 
     rows = []
     for job, what in ((on, "the books, written"), (sdk, "OpenTelemetry's SDK, spans dropped")):
-        wall, cpu = paid(job, _seconds_each), paid(job, _cpu_each)
-        if wall is not None and cpu is not None:
-            rows.append((what, wall.text(".0f"), cpu.text(".0f")))
+        taken = [paid(job, figure) for figure in (_seconds_each, _cpu_each, _caller_each)]
+        if None not in taken:
+            rows.append((what, *(spread.text(".0f") for spread in taken if spread)))
     beside = played.within_rounds(
         lambda blocks: (
             (_cpu_each(blocks[on]) - _cpu_each(blocks[off])) / (_cpu_each(blocks[sdk]) - _cpu_each(blocks[off]))
         )
     )
     figures = {"telemetry": paid(on, _seconds_each), "telemetry beside sdk": beside}
-    return findings(("telemetry, over a call without", "us a call", "us of CPU"), rows, played.remarks, figures)
+    head = ("telemetry, over a call without", "us a call", "us of CPU", "of it the caller's own")
+    return findings(head, rows, played.remarks, figures)
 
 
 def kept(plan: Plan, only: Only, base_url: str) -> Findings:
@@ -224,6 +225,10 @@ def _seconds_each(block: Block) -> float:
 
 def _cpu_each(block: Block) -> float:
     return block.cpu_seconds / block.calls
+
+
+def _caller_each(block: Block) -> float:
+    return block.caller_seconds / block.calls
 
 
 def _rate(block: Block) -> float:

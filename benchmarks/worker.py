@@ -51,11 +51,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Block:
-    """What some calls took: wall seconds, the worker's CPU seconds, and its resident KiB afterwards."""
+    """What some calls took: wall seconds, CPU seconds of the worker and of its thread that called, and resident KiB."""
 
     calls: int
     seconds: float
     cpu_seconds: float
+    caller_seconds: float
     resident_kib: int
 
 
@@ -133,13 +134,14 @@ class Measured:
 
     def block(self, calls: int) -> Block:
         self._make(self._warm_up_calls)
-        wall, cpu = time.perf_counter(), time.process_time()
+        wall, cpu, caller = time.perf_counter(), time.process_time(), time.thread_time()
         self._make(calls)
+        caller_seconds = time.thread_time() - caller
         if self._in_all:
             self._ready.settle()
         seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
         self._ready.settle()
-        return Block(calls, seconds, cpu_seconds, _resident_kib())
+        return Block(calls, seconds, cpu_seconds, caller_seconds, _resident_kib())
 
     def audit(self) -> str:
         return self._ready.audit(self._made)

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from callers import SYNC, Calling
@@ -153,22 +153,41 @@ def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
 # What is sent
 
 
-def test_a_span_as_the_collector_gets_it(configured: Collector, upstream: Upstream, calling: Calling) -> None:
-    """Ids, parent, name, kind, times, attributes, events and status: all there is."""
-    upstream.will(failure(500, code="down"))
-    caller = calling(SYNC, model="gpt-4o", retry=RetryPolicy(wait=wait_none()))
+Asking: TypeAlias = Callable[[], tuple[aistrale.Completion, Span, Span]]
+
+
+@pytest.fixture
+def asking(configured: Collector, upstream: Upstream, calling: Calling) -> Asking:
+    """An agent asks, and gets an answer at the second attempt: the answer, and the spans of call and agent."""
+
+    def ask() -> tuple[aistrale.Completion, Span, Span]:
+        upstream.will(failure(500, code="down"))
+        caller = calling(SYNC, model="gpt-4o", retry=RetryPolicy(wait=wait_none()))
+        with telemetry.agent("planner"):
+            answer = caller.ask("Hello", stop=["a", "b"], temperature=0.5, user="ada", tags=["nightly"])
+        spans = {span.name: span for sent in configured.wait_for(1) for span in sent.spans}
+        return answer, spans["chat gpt-4o"], spans["invoke_agent planner"]
+
+    return ask
+
+
+def test_a_span_as_the_collector_gets_it(asking: Asking) -> None:
+    """Ids, parent, kind, times and status: all there is besides attributes and events."""
     before = time.time_ns()
-    with telemetry.agent("planner"):
-        answer = caller.ask("Hello", stop=["a", "b"], temperature=0.5, user="ada", tags=["nightly"])
+    answer, chat, agent = asking()
     after = time.time_ns()
 
-    spans = {span.name: span for sent in configured.wait_for(1) for span in sent.spans}
-    chat, agent = spans["chat gpt-4o"], spans["invoke_agent planner"]
     assert (chat.trace_id.hex(), agent.trace_id.hex()) == (answer.trace_id, answer.trace_id)
     assert (len(chat.span_id), chat.parent_span_id, agent.parent_span_id) == (8, agent.span_id, b"")
     assert (chat.kind, agent.kind) == (Span.SPAN_KIND_CLIENT, Span.SPAN_KIND_INTERNAL)
+    assert (chat.status.code, chat.status.message) == (Status.STATUS_CODE_UNSET, "")
     times = (agent.start_time_unix_nano, chat.start_time_unix_nano, chat.end_time_unix_nano, agent.end_time_unix_nano)
     assert [before, *times, after] == sorted([before, *times, after])
+
+
+def test_attributes_reach_the_collector_as_what_they_are(asking: Asking) -> None:
+    """Texts, numbers and lists."""
+    _, chat, _ = asking()
     assert told(chat.attributes) == snapshot(
         {
             "aistrale.surface": "sdk",
@@ -188,26 +207,18 @@ def test_a_span_as_the_collector_gets_it(configured: Collector, upstream: Upstre
             "user.id": "ada",
         }
     )
-    assert [(event.name, told(event.attributes)) for event in chat.events] == snapshot(
-        [
-            (
-                "aistrale.attempt",
-                {
-                    "aistrale.attempt.number": 1,
-                    "error.type": "down",
-                    "gen_ai.provider.name": "openai",
-                    "gen_ai.request.model": "gpt-4o",
-                    "http.response.status_code": 500,
-                },
-            ),
-            (
-                "aistrale.attempt",
-                {"aistrale.attempt.number": 2, "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o"},
-            ),
-        ]
-    )
+
+
+def test_attempts_reach_the_collector_as_events(asking: Asking) -> None:
+    """Each with its error, if it has one, at a time within the call's."""
+    _, chat, _ = asking()
+    common = {"gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o"}
+    failed = {"error.type": "down", "http.response.status_code": 500}
+    assert [(event.name, told(event.attributes)) for event in chat.events] == [
+        ("aistrale.attempt", {"aistrale.attempt.number": 1, **common, **failed}),
+        ("aistrale.attempt", {"aistrale.attempt.number": 2, **common}),
+    ]
     assert chat.start_time_unix_nano <= chat.events[0].time_unix_nano <= chat.end_time_unix_nano
-    assert (chat.status.code, chat.status.message) == (Status.STATUS_CODE_UNSET, "")
 
 
 def test_a_call_that_failed_has_the_status_of_an_error(

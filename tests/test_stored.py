@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -11,7 +12,7 @@ from callers import SYNC, Calling, Way, our_ways
 from keeping import ON, away, on_sqlite
 from programs import run_program
 from tenacity import wait_none
-from upstream import Upstream, completion, failure, plain
+from upstream import Gate, Upstream, completion, failure, plain
 
 import aistrale
 from aistrale import (
@@ -353,6 +354,26 @@ def test_the_use_of_a_key_is_noted(upstream: Upstream, calling: Calling) -> None
     assert used.pop(("openai", "default")) is not None
     assert set(used.values()) == {None}
     assert abs((tokens.list("openai")[0].last_used - newest.started).total_seconds()) < newest.latency + 0.001
+
+
+@pytest.mark.usefixtures("keeping")
+def test_the_use_is_of_the_key_that_was_sent(upstream: Upstream, calling: Calling) -> None:
+    """Even if another became the default before the call was over."""
+    tokens.add("openai", STORED, "first")
+    tokens.add("openai", OTHER, "second")
+    gate = Gate()
+    upstream.will([gate, *plain(completion())])
+    caller = calling(SYNC, api_key=None)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(caller.ask)
+        gate.wait_until_reached()
+        tokens.set_default("openai", "second")
+        gate.open()
+        answer.result()
+
+    assert keys(upstream) == [STORED]
+    telemetry.query()
+    assert {token.label: token.last_used is not None for token in tokens.list()} == {"first": True, "second": False}
 
 
 @pytest.mark.usefixtures("keeping")

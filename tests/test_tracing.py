@@ -7,7 +7,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from programs import printed
+from programs import printed, run_program
 from scripted import Provider, answer, broken_stream, failure, hanging, json_answer, stream
+from shapes import PDF, PNG, file, image, user
 from tenacity import wait_fixed
 from upstream import Upstream
 
@@ -43,6 +44,24 @@ _NAMES = """
 CONVENTIONS = frozenset(_NAMES.split())
 LANGFUSE = frozenset(("gen_ai.usage.cost", "session.id", "user.id"))
 """What the conventions have no name for; Langfuse reads these."""
+
+PLACE = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.provider.name": "openai",
+    "gen_ai.request.model": "gpt-4o",
+    "server.address": "api.openai.com",
+    "server.port": 443,
+}
+"""Where a scripted chat goes, as its span and its metrics say it."""
+ANSWERED = {
+    "gen_ai.response.finish_reasons": ("stop",),
+    "gen_ai.response.id": "chatcmpl-1",
+    "gen_ai.response.model": "gpt-4o-2024-08-06",
+    "gen_ai.usage.input_tokens": 3,
+    "gen_ai.usage.output_tokens": 2,
+}
+"""What its span says of a scripted answer."""
+POINT_NAMES = ("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.token.type")
 
 
 def is_a_known_name(name: str) -> bool:
@@ -82,11 +101,11 @@ class Recorder:
         return {metric.name: metric for scope in resource.scope_metrics for metric in scope.metrics}
 
     def points(self, name: str) -> dict[str, Any]:
-        """A metric's data points, by provider and what else tells them apart."""
-        return {
-            " ".join(str(value) for key, value in sorted(point.attributes.items())): point
-            for point in self.metrics[name].data.data_points
-        }
+        """A metric's data points, by operation, provider, model and what tokens they count."""
+        points = self.metrics[name].data.data_points
+        named = {" ".join(p.attributes[key] for key in POINT_NAMES if key in p.attributes): p for p in points}
+        assert len(named) == len(points)
+        return named
 
     def shutdown(self) -> None:
         self.tracer_provider.shutdown()
@@ -120,6 +139,33 @@ def told(span: ReadableSpan) -> dict[str, Any]:
 def timeless(attributes: Any) -> dict[str, Any]:
     changing = ("aistrale.attempt.seconds", "gen_ai.response.time_to_first_chunk")
     return {key: "a time" if key in changing else value for key, value in sorted(attributes.items())}
+
+
+def a_chat(
+    attributes: Mapping[str, Any], *events: Mapping[str, Any], answered: bool = True, status: str = "UNSET"
+) -> dict[str, Any]:
+    """What the span of a scripted chat tells: what each of them does, and `attributes`. Its events are attempts."""
+    common = {"aistrale.surface": "sdk", **PLACE, **(ANSWERED if answered else {})}
+    return {
+        "name": "chat gpt-4o",
+        "kind": "CLIENT",
+        "attributes": {**common, **attributes},
+        "events": [("aistrale.attempt", event) for event in events],
+        "status": status,
+    }
+
+
+def an_attempt(number: int, model: str = "openai/gpt-4o", **failure: Any) -> dict[str, Any]:
+    """What the event of an attempt tells; `failure` is its error's type and status, if it failed."""
+    provider, _, name = model.partition("/")
+    names = {"error": "error.type", "status": "http.response.status_code"}
+    return {
+        "aistrale.attempt.number": number,
+        "aistrale.attempt.seconds": "a time",
+        "gen_ai.provider.name": provider,
+        "gen_ai.request.model": name,
+        **{names[key]: value for key, value in failure.items()},
+    }
 
 
 # Golden spans
@@ -166,28 +212,8 @@ def test_the_span_of_a_stream(recorder: Recorder) -> None:
 
     client.stream("Count.").until_done()
 
-    assert told(recorder.span) == snapshot(
-        {
-            "name": "chat gpt-4o",
-            "kind": "CLIENT",
-            "attributes": {
-                "aistrale.surface": "sdk",
-                "gen_ai.operation.name": "chat",
-                "gen_ai.provider.name": "openai",
-                "gen_ai.request.model": "gpt-4o",
-                "gen_ai.request.stream": True,
-                "gen_ai.response.finish_reasons": ("stop",),
-                "gen_ai.response.id": "chatcmpl-1",
-                "gen_ai.response.model": "gpt-4o-2024-08-06",
-                "gen_ai.response.time_to_first_chunk": "a time",
-                "gen_ai.usage.input_tokens": 3,
-                "gen_ai.usage.output_tokens": 2,
-                "server.address": "api.openai.com",
-                "server.port": 443,
-            },
-            "events": [],
-            "status": "UNSET",
-        }
+    assert told(recorder.span) == a_chat(
+        {"gen_ai.request.stream": True, "gen_ai.response.time_to_first_chunk": "a time"}
     )
 
 
@@ -199,27 +225,8 @@ def test_the_span_of_an_answer_that_calls_a_tool(recorder: Recorder) -> None:
 
     client.run("Umbrella?", response_format={"type": "json_object"})
 
-    assert told(recorder.span) == snapshot(
-        {
-            "name": "chat gpt-4o",
-            "kind": "CLIENT",
-            "attributes": {
-                "aistrale.surface": "sdk",
-                "gen_ai.operation.name": "chat",
-                "gen_ai.output.type": "json",
-                "gen_ai.provider.name": "openai",
-                "gen_ai.request.model": "gpt-4o",
-                "gen_ai.response.finish_reasons": ("tool_calls",),
-                "gen_ai.response.id": "chatcmpl-1",
-                "gen_ai.response.model": "gpt-4o-2024-08-06",
-                "gen_ai.usage.input_tokens": 3,
-                "gen_ai.usage.output_tokens": 2,
-                "server.address": "api.openai.com",
-                "server.port": 443,
-            },
-            "events": [],
-            "status": "UNSET",
-        }
+    assert told(recorder.span) == a_chat(
+        {"gen_ai.output.type": "json", "gen_ai.response.finish_reasons": ("tool_calls",)}
     )
 
 
@@ -258,57 +265,8 @@ def test_the_span_of_a_call_that_failed(recorder: Recorder) -> None:
     with pytest.raises(aistrale.RateLimitError):
         client.run("Hello")
 
-    assert told(recorder.span) == snapshot(
-        {
-            "name": "chat gpt-4o",
-            "kind": "CLIENT",
-            "attributes": {
-                "aistrale.surface": "sdk",
-                "error.type": "RateLimitError",
-                "gen_ai.operation.name": "chat",
-                "gen_ai.provider.name": "openai",
-                "gen_ai.request.model": "gpt-4o",
-                "server.address": "api.openai.com",
-                "server.port": 443,
-            },
-            "events": [
-                (
-                    "aistrale.attempt",
-                    {
-                        "aistrale.attempt.number": 1,
-                        "aistrale.attempt.seconds": "a time",
-                        "error.type": "RateLimitError",
-                        "gen_ai.provider.name": "openai",
-                        "gen_ai.request.model": "gpt-4o",
-                        "http.response.status_code": 429,
-                    },
-                ),
-                (
-                    "aistrale.attempt",
-                    {
-                        "aistrale.attempt.number": 2,
-                        "aistrale.attempt.seconds": "a time",
-                        "error.type": "RateLimitError",
-                        "gen_ai.provider.name": "openai",
-                        "gen_ai.request.model": "gpt-4o",
-                        "http.response.status_code": 429,
-                    },
-                ),
-                (
-                    "aistrale.attempt",
-                    {
-                        "aistrale.attempt.number": 3,
-                        "aistrale.attempt.seconds": "a time",
-                        "error.type": "RateLimitError",
-                        "gen_ai.provider.name": "openai",
-                        "gen_ai.request.model": "gpt-4o",
-                        "http.response.status_code": 429,
-                    },
-                ),
-            ],
-            "status": "ERROR",
-        }
-    )
+    attempts = [an_attempt(number, error="RateLimitError", status=429) for number in (1, 2, 3)]
+    assert told(recorder.span) == a_chat({"error.type": "RateLimitError"}, *attempts, answered=False, status="ERROR")
 
 
 def test_the_span_of_a_call_that_a_fallback_answered(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,46 +278,19 @@ def test_the_span_of_a_call_that_a_fallback_answered(recorder: Recorder, monkeyp
 
     client.run("Hello")
 
-    assert told(recorder.span) == snapshot(
+    assert told(recorder.span) == a_chat(
         {
-            "name": "chat gpt-4o",
-            "kind": "CLIENT",
-            "attributes": {
-                "aistrale.surface": "sdk",
-                "gen_ai.operation.name": "chat",
-                "gen_ai.provider.name": "anthropic",
-                "gen_ai.request.model": "claude-sonnet-4-5",
-                "gen_ai.response.finish_reasons": ("stop",),
-                "gen_ai.response.model": "claude-sonnet-4-5",
-                "gen_ai.usage.input_tokens": 3,
-                "gen_ai.usage.output_tokens": 1,
-                "server.address": "api.anthropic.com",
-                "server.port": 443,
-            },
-            "events": [
-                (
-                    "aistrale.attempt",
-                    {
-                        "aistrale.attempt.number": 1,
-                        "aistrale.attempt.seconds": "a time",
-                        "error.type": "AuthenticationError",
-                        "gen_ai.provider.name": "openai",
-                        "gen_ai.request.model": "gpt-4o",
-                        "http.response.status_code": 401,
-                    },
-                ),
-                (
-                    "aistrale.attempt",
-                    {
-                        "aistrale.attempt.number": 2,
-                        "aistrale.attempt.seconds": "a time",
-                        "gen_ai.provider.name": "anthropic",
-                        "gen_ai.request.model": "claude-sonnet-4-5",
-                    },
-                ),
-            ],
-            "status": "UNSET",
-        }
+            "gen_ai.provider.name": "anthropic",
+            "gen_ai.request.model": "claude-sonnet-4-5",
+            "gen_ai.response.finish_reasons": ("stop",),
+            "gen_ai.response.model": "claude-sonnet-4-5",
+            "gen_ai.usage.input_tokens": 3,
+            "gen_ai.usage.output_tokens": 1,
+            "server.address": "api.anthropic.com",
+        },
+        an_attempt(1, error="AuthenticationError", status=401),
+        an_attempt(2, "anthropic/claude-sonnet-4-5"),
+        answered=False,
     )
 
 
@@ -391,26 +322,9 @@ def test_the_span_of_a_cached_answer(recorder: Recorder) -> None:
     client.run("Hello")
     client.run("Hello")
 
-    assert told(recorder.spans[1]) == snapshot(
-        {
-            "name": "chat gpt-4o",
-            "kind": "CLIENT",
-            "attributes": {
-                "aistrale.cached": True,
-                "aistrale.surface": "sdk",
-                "gen_ai.operation.name": "chat",
-                "gen_ai.provider.name": "openai",
-                "gen_ai.request.model": "gpt-4o",
-                "gen_ai.response.finish_reasons": ("stop",),
-                "gen_ai.response.id": "chatcmpl-1",
-                "gen_ai.response.model": "gpt-4o-2024-08-06",
-                "gen_ai.usage.cost": 0.0,
-                "server.address": "api.openai.com",
-                "server.port": 443,
-            },
-            "events": [],
-            "status": "UNSET",
-        }
+    named = {name: value for name, value in ANSWERED.items() if name.startswith("gen_ai.response.")}
+    assert told(recorder.spans[1]) == a_chat(
+        {**named, "aistrale.cached": True, "gen_ai.usage.cost": 0.0}, answered=False
     )
 
 
@@ -421,26 +335,15 @@ def test_the_span_of_a_stream_left_early(recorder: Recorder) -> None:
     with client.stream("Count.") as answered:
         next(answered)
 
-    assert told(recorder.span) == snapshot(
+    assert told(recorder.span) == a_chat(
         {
-            "name": "chat gpt-4o",
-            "kind": "CLIENT",
-            "attributes": {
-                "aistrale.cancelled": True,
-                "aistrale.surface": "sdk",
-                "gen_ai.operation.name": "chat",
-                "gen_ai.provider.name": "openai",
-                "gen_ai.request.model": "gpt-4o",
-                "gen_ai.request.stream": True,
-                "gen_ai.response.id": "chatcmpl-1",
-                "gen_ai.response.time_to_first_chunk": "a time",
-                "gen_ai.response.model": "gpt-4o-2024-08-06",
-                "server.address": "api.openai.com",
-                "server.port": 443,
-            },
-            "events": [],
-            "status": "UNSET",
-        }
+            "aistrale.cancelled": True,
+            "gen_ai.request.stream": True,
+            "gen_ai.response.id": "chatcmpl-1",
+            "gen_ai.response.model": "gpt-4o-2024-08-06",
+            "gen_ai.response.time_to_first_chunk": "a time",
+        },
+        answered=False,
     )
 
 
@@ -758,6 +661,64 @@ def test_content_is_in_the_span_where_it_was_asked_for(
     assert json.loads(recorder.span.attributes["gen_ai.tool.definitions"]) == [tool]
 
 
+def captured(recorder: Recorder, prompt: Any) -> list[Any]:
+    """The messages in the span of a call that captures content."""
+    Provider(answer()).client(**recorder.options, capture_content=True).run(prompt)
+    messages: list[Any] = json.loads(recorder.span.attributes["gen_ai.input.messages"])
+    return messages
+
+
+MEDIA: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "an image as data": (
+        image(PNG),
+        {"type": "blob", "modality": "image", "mime_type": "image/png", "content": "aW1hZ2U="},
+    ),
+    "an image at an address": (
+        image("https://pictures.example/a.webp?size=1"),
+        {
+            "type": "uri",
+            "modality": "image",
+            "mime_type": "image/webp",
+            "uri": "https://pictures.example/a.webp?size=1",
+        },
+    ),
+    "audio": (
+        {"type": "input_audio", "input_audio": {"data": "YQ==", "format": "mp3"}},
+        {"type": "blob", "modality": "audio", "mime_type": "audio/mpeg", "content": "YQ=="},
+    ),
+    "a file's data": (
+        file(filename="a.pdf", file_data=PDF),
+        {"type": "blob", "mime_type": "application/pdf", "content": "cGRm"},
+    ),
+    "a file's id": (
+        file(filename="a.csv", file_id="file-1"),
+        {"type": "file", "mime_type": "text/csv", "file_id": "file-1"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("part", "wanted"), MEDIA.values(), ids=MEDIA.keys())
+def test_media_are_captured_as_the_conventions_shape_them(
+    recorder: Recorder, part: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    """Data, an address or an id, each a type of part, which also says what kind of medium it is."""
+    ((text, medium),) = (message["parts"] for message in captured(recorder, user({"type": "text", "text": "?"}, part)))
+    assert text == {"type": "text", "content": "?"}
+    assert medium == {"modality": medium["modality"], **wanted}
+
+
+def test_a_medium_that_cannot_be_read_is_captured_as_it_is(recorder: Recorder) -> None:
+    """Whether it is well formed is the provider's to say: capturing content fails no call."""
+    part = image("data:image/svg+xml,<svg/>")
+    assert captured(recorder, user(part)) == [{"role": "user", "parts": [part]}]
+
+
+def test_parts_that_are_no_media_are_captured_as_they_are(recorder: Recorder) -> None:
+    """The conventions allow types of one's own."""
+    part = {"type": "search_result", "title": "A", "content": [{"type": "text", "text": "Found."}]}
+    assert captured(recorder, user(part)) == [{"role": "user", "parts": [part]}]
+
+
 @pytest.mark.parametrize("value", ["NO_CONTENT", "EVENT_ONLY", "", "false"])
 def test_other_values_of_the_variable_keep_content_out(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch, value: str
@@ -766,6 +727,29 @@ def test_other_values_of_the_variable_keep_content_out(
     monkeypatch.setenv(CAPTURE_VARIABLE, value)
     Client(provider="echo", **recorder.options).run(SECRET)
     assert SECRET not in everything(recorder.span)
+
+
+CAPTURING = """
+    import logging
+    logging.basicConfig(format="%(levelname)s %(message)s")
+    import aistrale
+    for _ in range(2):
+        aistrale.Client(provider="echo").run("Hello")
+"""
+
+
+def test_content_that_was_wanted_in_events_is_warned_of(tmp_path: Path) -> None:
+    """Once, however many clients there are: it goes into spans alone, so nothing is captured."""
+    done = run_program(CAPTURING, cwd=tmp_path, env={CAPTURE_VARIABLE: "EVENT_ONLY"})
+    (warning,) = done.stderr.splitlines()
+    assert warning.startswith(f"WARNING no content is captured: {CAPTURE_VARIABLE} is EVENT_ONLY")
+    assert "content goes into spans alone" in warning
+
+
+@pytest.mark.parametrize("variables", [{}, {CAPTURE_VARIABLE: "NO_CONTENT"}], ids=["unset", "NO_CONTENT"])
+def test_whoever_wants_no_content_is_not_warned(tmp_path: Path, variables: dict[str, str]) -> None:
+    """It is the default, and one of the conventions' values."""
+    assert run_program(CAPTURING, cwd=tmp_path, env=variables).stderr == ""
 
 
 def test_an_argument_overrides_the_variable(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -801,6 +785,35 @@ def test_the_metrics_of_a_stream(recorder: Recorder) -> None:
     assert tokens["chat openai gpt-4o input"].explicit_bounds == tuple(4**power for power in range(14))
 
 
+def test_a_metric_says_where_and_which_model_answered(recorder: Recorder) -> None:
+    """The server and the model of the response as well: the conventions recommend them."""
+    Provider(stream("One ", "two")).client(**recorder.options).stream("Count.").until_done()
+
+    labels = {**PLACE, "gen_ai.response.model": "gpt-4o-2024-08-06"}
+    found = {name: [dict(p.attributes) for p in metric.data.data_points] for name, metric in recorder.metrics.items()}
+    assert found == {
+        "gen_ai.client.operation.duration": [labels],
+        "gen_ai.client.operation.time_to_first_chunk": [labels],
+        "gen_ai.client.token.usage": [{**labels, "gen_ai.token.type": kind} for kind in ("input", "output")],
+    }
+
+
+def test_the_metrics_of_a_fallback_are_of_where_it_led(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the span is: provider, model and server are those of the answer."""
+    monkeypatch.setenv("GROQ_API_KEY", "gsk")
+    client = Provider(failure(401), answer()).client(**recorder.options, fallbacks=["groq/llama-3.3-70b-versatile"])
+    client.run("Hello")
+
+    (point,) = recorder.points("gen_ai.client.operation.duration").values()
+    assert point.attributes == {
+        **PLACE,
+        "gen_ai.provider.name": "groq",
+        "gen_ai.request.model": "llama-3.3-70b-versatile",
+        "gen_ai.response.model": "gpt-4o-2024-08-06",
+        "server.address": "api.groq.com",
+    }
+
+
 def test_metrics_use_the_conventions_names(recorder: Recorder) -> None:
     """Those of their attributes, too."""
     client = Provider(answer(), failure(400)).client(**recorder.options)
@@ -829,7 +842,7 @@ def test_a_failed_calls_duration_holds_its_pauses(recorder: Recorder) -> None:
         client.run("Hello")
 
     (point,) = recorder.points("gen_ai.client.operation.duration").values()
-    assert point.attributes["error.type"] == "RateLimitError"
+    assert point.attributes == {**PLACE, "error.type": "RateLimitError"}
     assert point.sum >= 0.05
 
 

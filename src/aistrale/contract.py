@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Call:
     """One call as its handlers see it, from start to end, over all its attempts.
 
-    `provider`, `model` and `base_url` are where it goes now (a fallback changes them), and `has_stored_key`
-    whether with a key from the books. `headers` are sent
-    with each attempt: a handler may add some at start. `state` is the handlers' own, by handler.
+    `provider`, `model` and `base_url` are where it goes now (a fallback changes them), and `stored_key` the label
+    of the token in the books that it goes with, None if its key is from elsewhere. `headers` are sent with each
+    attempt: a handler may add some at start. `state` is the handlers' own, by handler.
     Times are `time.perf_counter()` seconds. `partial` is what a stream had given when it was cut off.
     """
 
@@ -31,7 +31,7 @@ class Call:
     provider: str = ""
     model: str = ""
     base_url: str = ""
-    has_stored_key: bool = False
+    stored_key: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
     first_token: float | None = None

@@ -135,6 +135,9 @@ USAGE_ATTRIBUTES = {
     "reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
 }
 
+STORED_KEY = "aistrale.stored_key"
+"""The attribute that names the token a call was made with, if its key is from the books: its provider and label."""
+
 encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
 """JSON in ASCII: any text can be stored so, lone surrogates and NUL too, which PostgreSQL's text cannot hold."""
 

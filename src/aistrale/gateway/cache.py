@@ -65,23 +65,30 @@ class MemoryCache:
         return len(self._entries)
 
 
+AWAY_SECONDS = 10.0
+
+
 class StoreCache:
     """A cache in the books, for all processes that keep them together.
 
     ttl: seconds an answer is good for, None for ever. max_bytes: of all answers together; the least recently used
-    go first. It keeps what the provider sent, prompts not among it. Books that cannot be read give no hit.
+    go first. It keeps what the provider sent, prompts not among it. Books that cannot be read give no hit, and are
+    left alone for AWAY_SECONDS.
     """
 
     blocking = True
 
     def __init__(self, ttl: float | None = None, max_bytes: int = 256 * 1024 * 1024) -> None:
         self.ttl, self.max_bytes = ttl, max_bytes
+        self._again_at = 0.0
 
     def get(self, key: str) -> Completion | None:
+        if time.monotonic() < self._again_at:
+            return None
         try:
             kept = _completions().get(key, self.ttl)
         except StoreError as error:
-            warn_once_a_minute("cache", "the cache cannot be read: %s", error)
+            self._look_away("the cache cannot be read: %s", error)
             return None
         try:
             return None if kept is None else _decoded(kept)
@@ -90,6 +97,8 @@ class StoreCache:
             return None
 
     def set(self, key: str, completion: Completion) -> None:
+        if time.monotonic() < self._again_at:
+            return
         last = completion.attempts[-1] if completion.attempts else None
         entry = {
             "provider": completion.provider,
@@ -99,8 +108,16 @@ class StoreCache:
         }
         try:
             _completions().set(key, zlib.compress(encode_json(entry)), self.max_bytes)
-        except (StoreError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             warn_once_a_minute("cache", "an answer cannot be kept in the cache: %s", error)
+        except StoreError as error:
+            self._look_away("an answer cannot be kept in the cache: %s", error)
+
+    def _look_away(self, said: str, error: StoreError) -> None:
+        """No other call waits for books that cannot be used, for a while."""
+        if error.unavailable:
+            self._again_at = time.monotonic() + AWAY_SECONDS
+        warn_once_a_minute("cache", said, error)
 
 
 def _completions() -> CompletionStore:

@@ -293,7 +293,7 @@ def _is_worth_a_fallback(error: AistraleError) -> bool:
 
 def _arrive(call: Call, route: Route) -> None:
     call.provider, call.model, call.base_url = route.provider, route.model, route.base_url
-    call.has_stored_key = route.has_stored_key
+    call.stored_key = route.stored_key
 
 
 def _attempt(plan: Plan, route: Route) -> Flow:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from aistrale.exceptions import StoreError
-from aistrale.keys import Secret
+from aistrale.keys import Token
 from aistrale.logs import warn_once_a_minute
 from aistrale.store.peek import watch
 
@@ -18,7 +18,7 @@ class StoredKeys:
 
     def __init__(self, url: str | None) -> None:
         self._url = url
-        self._keys: dict[str, Secret] = {}
+        self._keys: dict[str, Token] = {}
         self._read_at, self._changes = -SECONDS, 0
 
     @property
@@ -30,8 +30,8 @@ class StoredKeys:
         is_known = time.monotonic() - self._read_at < SECONDS and seen.changes == self._changes
         return not is_known and seen.now().tokens
 
-    def find(self, provider: str) -> Secret | None:
-        """A provider's key.
+    def find(self, provider: str) -> Token | None:
+        """A provider's token, with its key.
 
         Raises StoreError if there are keys that cannot be decrypted. A database that cannot be used has none.
         """

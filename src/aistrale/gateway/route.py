@@ -96,7 +96,7 @@ class Router:
         """A provider's route with the key of the call, else the one in the books, else the environment's."""
         stored = None if key else self._keys.find(profile.name)
         route = _route(profile, model, base_url, stored.reveal() if stored else key, embedding=embedding)
-        return replace(route, has_stored_key=stored is not None)
+        return replace(route, stored_key=stored.label if stored else None)
 
     def _remote(self, name: str | None, key: str | None) -> Route:
         """The server at `api_url`: it finds the provider itself."""

@@ -66,7 +66,8 @@ class Profile:
 class Route:
     """Where one attempt goes: a provider, one of its models, an address and a key.
 
-    `credentials` are the `user:password` that stood in the address. has_stored_key: the key is from the books.
+    `credentials` are the `user:password` that stood in the address. stored_key: the label of
+    the token in the books that the key is of, None if it is from elsewhere.
     """
 
     profile: Profile
@@ -74,7 +75,7 @@ class Route:
     base_url: str
     api_key: str | None = field(default=None, repr=False)
     credentials: str | None = field(default=None, repr=False)
-    has_stored_key: bool = False
+    stored_key: str | None = None
 
     @property
     def provider(self) -> str:

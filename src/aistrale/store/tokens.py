@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from aistrale.exceptions import InvalidRequestError, StoreError
 from aistrale.keys import Secret, Token
@@ -20,9 +20,6 @@ from aistrale.store.vault import Vault
 
 DEFAULT = "default"
 
-TOUCH_SECONDS = 60
-"""How much later than its last use, as written, a token's next use is written."""
-
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,32}")
 
 
@@ -33,7 +30,6 @@ class TokenStore:
         self._events = events
         self._database = database
         self._vault = Vault(database.name)
-        self._touched: dict[tuple[str, str | None], float] = {}
 
     def add(self, provider: str, token: Secret, label: str = DEFAULT, default: bool | None = None) -> Token:
         """Keep a key. The first of its provider is its default; a later one is with `default=True`.
@@ -119,18 +115,8 @@ class TokenStore:
             _row(connection, provider, label)
             _make_default(connection, provider, label)
 
-    def touch(self, provider: str, label: str | None = None) -> None:
-        """Note that a token, by default the provider's default, was used now; at most once a minute."""
-        if time.monotonic() < self._touched.get((provider, label), 0):
-            return
-        self._touched[provider, label] = time.monotonic() + TOUCH_SECONDS
-        now = time.time_ns()
-        is_due = or_(tokens.c.last_used.is_(None), tokens.c.last_used <= now - TOUCH_SECONDS * 10**9)
-        with self._database.write() as connection:
-            connection.execute(update(tokens).where(_is(provider, label), is_due).values(last_used=now))
-
-    def keys(self) -> Mapping[str, Secret]:
-        """The default key of each provider that has one. Raises StoreError as `get` does.
+    def keys(self) -> Mapping[str, Token]:
+        """The default token of each provider that has one, with its key. Raises StoreError as `get` does.
 
         Without tokens, no master key is looked for.
         """
@@ -139,7 +125,7 @@ class TokenStore:
             if not rows:
                 return {}
             cipher = self._vault.open(connection)
-        return {row.provider: cipher.unseal(row.secret, row.provider, row.label) for row in rows}
+        return {row.provider: _token(row, cipher.unseal(row.secret, row.provider, row.label)) for row in rows}
 
     def rotate_master_key(self, new: Secret) -> str:
         """Encrypt all tokens with another master key, and keep that where the former one was kept.

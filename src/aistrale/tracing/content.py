@@ -8,16 +8,18 @@ from typing import Any
 
 from opentelemetry.util.types import AttributeValue
 
-from aistrale.exceptions import OutputError
+from aistrale.exceptions import InvalidRequestError, OutputError
 from aistrale.models import Completion, CompletionRequest, Message, ToolCall
+from aistrale.providers.parts import media_of
+
+_SYSTEM = ("system", "developer")
 
 
 def input_content(request: CompletionRequest) -> Iterator[tuple[str, AttributeValue]]:
-    system = [m for m in request.messages if m.role in ("system", "developer")]
-    if system:
-        parts = [part for message in system for part in _parts(message)]
-        yield "gen_ai.system_instructions", json.dumps(parts, ensure_ascii=False)
-    said = [{"role": m.role, "parts": _parts(m)} for m in request.messages if m not in system]
+    instructions = [part for m in request.messages if m.role in _SYSTEM for part in _parts(m)]
+    if instructions:
+        yield "gen_ai.system_instructions", json.dumps(instructions, ensure_ascii=False)
+    said = [{"role": m.role, "parts": _parts(m)} for m in request.messages if m.role not in _SYSTEM]
     yield "gen_ai.input.messages", json.dumps(said, ensure_ascii=False)
     if request.tools:
         yield "gen_ai.tool.definitions", json.dumps(request.tools, ensure_ascii=False)
@@ -38,9 +40,7 @@ def _parts(message: Message) -> list[dict[str, Any]]:
     if message.reasoning:
         parts.append({"type": "reasoning", "content": message.reasoning})
     if isinstance(message.content, list):
-        parts += [
-            {"type": "text", "content": part["text"]} if part["type"] == "text" else part for part in message.content
-        ]
+        parts += map(_part, message.content)
     elif message.content:
         parts.append({"type": "text", "content": message.content})
     parts += [
@@ -48,6 +48,24 @@ def _parts(message: Message) -> list[dict[str, Any]]:
         for call in message.tool_calls
     ]
     return parts
+
+
+def _part(part: dict[str, Any]) -> dict[str, Any]:
+    """A part of a content: a text or a medium as the conventions shape it, any other as it is."""
+    if part["type"] == "text":
+        return {"type": "text", "content": part["text"]}
+    try:
+        medium = media_of(part)
+    except InvalidRequestError:  # whether it is well formed is the provider's to say
+        return part
+    if medium is None:
+        return part
+    shown = {"modality": "document" if medium.kind == "file" else medium.kind, "mime_type": medium.mime_type}
+    if medium.file_id is not None:
+        return {"type": "file", **shown, "file_id": medium.file_id}
+    if medium.url is not None:
+        return {"type": "uri", **shown, "uri": medium.url}
+    return {"type": "blob", **shown, "content": medium.data}
 
 
 def _arguments(call: ToolCall) -> Any:

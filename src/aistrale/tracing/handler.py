@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from opentelemetry import metrics, trace
 
 from aistrale.contract import Call, CallbackHandler
+from aistrale.logs import warn_once_a_minute
 from aistrale.models import Attempt, Completion, CompletionRequest, Embedding
+from aistrale.spans import STORED_KEY
 from aistrale.tracing.attributes import (
     Attributes,
     attempt_attributes,
@@ -49,13 +51,7 @@ class TelemetryHandler(CallbackHandler):
     ) -> None:
         self._tracer = Tracer(tracer_provider, recorders)
         self._metrics = Metrics(meter_provider)
-        if capture_content is None:
-            capture_content = os.environ.get(CAPTURE_VARIABLE, "").upper() in (
-                "SPAN_ONLY",
-                "SPAN_AND_EVENT",
-                "TRUE",
-            )
-        self._capture = capture_content
+        self._capture = _captures() if capture_content is None else capture_content
 
     def on_start(self, call: Call) -> None:
         span = self._tracer.start(f"{call.operation} {call.model}", "client", start_attributes(call))
@@ -105,8 +101,19 @@ class TelemetryHandler(CallbackHandler):
         attributes = {} if result is None else result_attributes(result)
         if where(call) is not start:  # a fallback led it elsewhere
             attributes.update(where(call))
-            if call.has_stored_key:
-                attributes["aistrale.stored_key"] = call.provider
+            if call.stored_key is not None:
+                attributes[STORED_KEY] = f"{call.provider}/{call.stored_key}"
         if self._capture and isinstance(result, Completion):
             attributes["gen_ai.output.messages"] = output_content(result)
         return attributes
+
+
+def _captures() -> bool:
+    """Whether CAPTURE_VARIABLE wants content in spans, by the values the conventions give it."""
+    wanted = os.environ.get(CAPTURE_VARIABLE, "").strip().upper()
+    if wanted in ("SPAN_ONLY", "SPAN_AND_EVENT", "TRUE"):
+        return True
+    if wanted not in ("", "NO_CONTENT", "FALSE"):
+        said = "no content is captured: %s is %s, and content goes into spans alone (SPAN_ONLY)"
+        warn_once_a_minute(CAPTURE_VARIABLE, said, CAPTURE_VARIABLE, wanted)
+    return False

@@ -8,8 +8,7 @@ from opentelemetry import metrics
 
 from aistrale.contract import Call
 from aistrale.models import Completion, Embedding, Usage
-from aistrale.providers import telemetry_name
-from aistrale.tracing.attributes import SCHEMA_URL, Attributes
+from aistrale.tracing.attributes import SCHEMA_URL, Attributes, where
 from aistrale.version import __version__
 
 _SECONDS = [0.01 * 2**power for power in range(14)]
@@ -38,7 +37,7 @@ class Metrics:
         )
 
     def record(self, call: Call, seconds: float, usage: Usage | None, result: Completion | Embedding) -> None:
-        labels = _labels(call)
+        labels = {**_labels(call), "gen_ai.response.model": result.model}
         self._duration.record(seconds, labels)
         completion = result if isinstance(result, Completion) else None
         if completion is not None and completion.time_to_first_token is not None:
@@ -53,8 +52,4 @@ class Metrics:
 
 
 def _labels(call: Call) -> Attributes:
-    return {
-        "gen_ai.operation.name": call.operation,
-        "gen_ai.provider.name": telemetry_name(call.provider),
-        "gen_ai.request.model": call.model,
-    }
+    return {"gen_ai.operation.name": call.operation, **where(call)}
