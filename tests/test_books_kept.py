@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 from books import postgres_schema
 from callers import SYNC, Calling, Way, our_ways
-from calls import call
+from calls import call, kept
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keeping import ON, charging, on_sqlite, run_together
@@ -35,7 +36,7 @@ from upstream import BOUND, Gate, Upstream, completion, events, failure, plain
 import aistrale
 from aistrale import Client, RetryPolicy, telemetry
 from aistrale import events as event_log
-from aistrale.spans import to_json
+from aistrale.spans import Span, from_json, to_json
 from aistrale.store.location import database_url, spool_folder
 from aistrale.store.spool import LIMIT, Spool
 from aistrale.store.store import Store, open_store
@@ -360,6 +361,17 @@ def test_a_draft_that_a_killed_writer_left_is_no_file(spool: Spool) -> None:
     assert spool.drain(lambda spans: None) == 1
 
 
+def test_a_draft_that_nobody_writes_any_more_is_removed(spool: Spool) -> None:
+    """An hour after it was written last; one that is younger may still become a file."""
+    spool.put([call()])
+    old, new = (spool.folder / f"{number:020d}-1.part" for number in (1, 2))
+    for draft, age in ((old, 3660), (new, 3540)):
+        draft.write_text(to_json(call())[:50])
+        os.utime(draft, (time.time() - age,) * 2)
+    spool.drain(lambda spans: None)
+    assert list(spool.folder.iterdir()) == [new]
+
+
 @on_sqlite
 @pytest.mark.usefixtures("database_url")
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -416,6 +428,93 @@ def test_a_file_that_is_none_of_ours_keeps_no_span_from_the_books(
         assert users() == ["ada"]
     finally:
         path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def test_a_file_that_may_not_be_read_is_passed_over(keeping: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """The others are taken in, and a warning names it; it stays for its owner."""
+    spool = Spool(spool_folder(keeping.database.url))
+    spool.put([call(user="ada")])
+    path = spool.folder / "00000000000000000001-1.jsonl"
+    path.symlink_to("/proc/self/mem")  # a file that opens, and fails to be read
+    spool.put([call(user="bob")])
+    try:
+        assert [users() for _ in range(2)] == [["ada", "bob"]] * 2
+        assert list(spool.folder.iterdir()) == [path]
+        (warning,) = warnings_in(caplog)
+        assert warning.startswith(f"spans in {path} cannot be read: ")
+    finally:
+        path.unlink()
+
+
+def unwritable(**named: Any) -> Span:
+    """A span that no database takes: it begins later than 64 bits can tell."""
+    return call(2**70, **named)
+
+
+@pytest.mark.parametrize("way", ["asked", "in the background", "spooled"])
+def test_a_span_that_no_database_takes_keeps_no_other_from_the_books(
+    keeping: Store, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is set aside, which one warning tells; those that came with it are written."""
+    spool = Spool(spool_folder(keeping.database.url))
+    spans = [call(user=str(number)) for number in range(7)]
+    spans.insert(3, odd := unwritable())
+    telemetry.query()  # the books are open
+    if way == "spooled":
+        spool.put(spans)
+    else:
+        written = threading.Event()
+        unsubscribe = keeping.events.subscribe(lambda event: written.set() if event.data["user_id"] == "6" else None)
+        for span in spans:
+            books_recorder(keeping.database.url).record(span)
+        if way == "in the background":
+            assert written.wait(BOUND), "nobody wrote them"
+            assert len(kept(keeping)) == 7
+        unsubscribe()
+
+    assert users() == [str(number) for number in range(7)]
+    (aside,) = spool.folder.iterdir()
+    assert aside.suffix == ".unreadable"
+    assert from_json(aside.read_text()) == odd
+    assert aside.stat().st_mode & 0o077 == 0
+    (warning,) = warnings_in(caplog)
+    assert str(aside) in warning
+    assert delivery().last_error is None
+    aside.unlink()
+
+
+def test_many_spans_that_no_database_takes_are_each_set_aside(keeping: Store) -> None:
+    """However they are mixed with others."""
+    spool = Spool(spool_folder(keeping.database.url))
+    spool.put([unwritable(user=str(n)) if n % 3 == 0 else call(user=str(n)) for n in range(10)])
+    assert users() == ["1", "2", "4", "5", "7", "8"]
+    asides = sorted(spool.folder.iterdir())
+    assert [from_json(path.read_text()).user_id for path in asides] == ["0", "3", "6", "9"]
+    for path in asides:
+        path.unlink()
+
+
+@on_sqlite
+def test_without_a_spool_such_a_span_is_dropped_and_counted(keeping: Store, tmp_path: Path) -> None:
+    """It still keeps no other."""
+    (tmp_path / "books.db.spool").touch()
+    for span in (unwritable(), call(user="ada")):
+        books_recorder(keeping.database.url).record(span)
+    assert users() == ["ada"]
+    assert (delivery().delivered, delivery().dropped) == (1, 1)
+    (tmp_path / "books.db.spool").unlink()
+
+
+def test_whatever_else_lies_in_the_spool_is_passed_over(keeping: Store) -> None:
+    """A link that leads to itself, a folder."""
+    spool = Spool(spool_folder(keeping.database.url))
+    spool.put([call(user="ada")])
+    loop, folder = (spool.folder / f"{name}.jsonl" for name in ("loop", "folder"))
+    loop.symlink_to(loop)
+    folder.mkdir()
+    assert users() == ["ada"]
+    loop.unlink()
+    folder.rmdir()
 
 
 def test_draining_twice_adds_nothing_twice(keeping: Store) -> None:

@@ -115,7 +115,7 @@ def test_calls_say_whose_they_are(upstream: Upstream, calling: Calling) -> None:
 
 @pytest.mark.parametrize("scope", [{}, {"each": "user"}, {"user": "ada"}, {"tag": "x"}, {"each": "session"}])
 def test_what_was_spent_before_counts(store: Store, scope: dict[str, Any]) -> None:
-    """In the period that the budget is set in, and told of by no event."""
+    """In the period that the budget is set in; what that has passed of it is told of at once."""
     now = datetime.now(UTC)
     of = {"user": "ada", "tags": ["x"], "session": "s"}
     spend(store, 2, **of)
@@ -126,7 +126,7 @@ def test_what_was_spent_before_counts(store: Store, scope: dict[str, Any]) -> No
     (day,), (month,), (total,) = spent("day"), spent("month"), spent("total")
     assert (day[2], month[2], total[2]) == (Decimal(2), Decimal(2), Decimal(6))
     assert (day[0], month[0]) == (f"{now:%Y-%m-%d}", f"{now:%Y-%m}")
-    assert told() == []
+    assert told() == [("total", total[1] or None, part) for part in ("0.5", "0.8", "1")]
 
 
 def test_setting_a_budget_again_replaces_it(store: Store) -> None:
@@ -175,6 +175,8 @@ def test_a_removed_budget_is_gone(store: Store) -> None:
         ((1,), {"thresholds": [0]}),
         ((1,), {"thresholds": ["half"]}),
         ((1,), {"thresholds": "0.5"}),
+        ((1,), {"thresholds": "1"}),
+        ((1,), {"thresholds": 0.5}),
     ],
 )
 def test_a_budget_there_cannot_be_is_refused(arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
@@ -216,6 +218,77 @@ def test_a_call_that_passes_several_thresholds_tells_of_each(store: Store) -> No
         ("one", None, "1"),
     ]
     assert [part for name, _, part in told() if name == "one"] == ["0.2", "0.9", "1"]
+
+
+def test_thresholds_that_are_passed_already_are_told_of_once(store: Store) -> None:
+    """When the budget is set, with what was spent by then; not when it is set again, nor by the calls that follow."""
+    spend(store, 6)
+    spend(store, 1, user="ada")
+    for _ in range(2):
+        budgets.set("b", 10)
+        assert told() == [("b", None, "0.5")]
+    spend(store, 2)
+    assert told() == [("b", None, "0.5"), ("b", None, "0.8")]
+    budgets.set("b", 10)
+
+    listed = events.list(type="cost.threshold_exceeded")
+    assert [(event.data["threshold"], Decimal(event.data["spent"])) for event in listed] == [
+        ("0.5", Decimal(7)),
+        ("0.8", Decimal(9)),
+    ]
+
+
+def test_subscribers_hear_of_thresholds_that_are_passed_already(store: Store) -> None:
+    """As of any other."""
+    spend(store, 6)
+    heard: list[str] = []
+    unsubscribe = store.events.subscribe(lambda event: heard.append(event.data["threshold"]))
+    budgets.set("b", 10)
+    unsubscribe()
+    assert heard == ["0.5"]
+
+
+def test_a_budget_of_another_limit_tells_of_its_own_thresholds(store: Store) -> None:
+    """Once each, though the limit goes up and back down; what is not reached yet is told of when it is."""
+    spend(store, 12)
+    for limit in (10, 20, 1000, 10, 20):
+        budgets.set("b", limit, thresholds=["0.5", 1])
+    spend(store, 8)
+    told_of = [event.data for event in events.list(type="cost.threshold_exceeded")]
+    assert [(data["threshold"], data["limit"]) for data in told_of] == [
+        ("0.5", "10"),
+        ("1", "10"),
+        ("0.5", "20"),
+        ("1", "20"),
+    ]
+
+
+def test_what_repricing_adds_is_told_of_when_the_budget_is_set_again(store: Store) -> None:
+    """Until then, the budget does not know of it."""
+    store.record([call(model="ours", provider="theirs", cost=None, input_tokens=1_000_000)])
+    budgets.set("b", 10, thresholds=["0.5"])
+    telemetry.set_price("ours", input=6)
+    telemetry.reprice()
+    assert told() == []
+    budgets.set("b", 10, thresholds=["0.5"])
+    assert told() == [("b", None, "0.5")]
+
+
+def test_a_user_of_any_name_has_a_budget(store: Store) -> None:
+    """However long it is, and half a character too."""
+    for user in ("x" * 5000, "a\ud800"):
+        spend(store, 6, user=user)
+        budgets.set("b", 10, user=user, thresholds=["0.5"])
+        assert [str(spend.spent) for spend in budgets.spent("b")] == ["6"]
+
+
+@pytest.mark.parametrize(("former", "scope"), [({}, {"user": "ada"}), ({"user": "ada"}, {"each": "user"})])
+def test_a_budget_that_counts_otherwise_tells_anew(store: Store, former: dict[str, Any], scope: dict[str, Any]) -> None:
+    """It is another budget, though of the same name."""
+    spend(store, 6, user="ada")
+    budgets.set("b", 10, **former)
+    budgets.set("b", 10, **scope)
+    assert told() == [("b", former.get("user"), "0.5"), ("b", "ada", "0.5")]
 
 
 def test_a_new_period_is_told_of_anew(store: Store) -> None:
@@ -285,6 +358,36 @@ def test_threads_and_processes_that_spend_at_once_tell_once(
 
     assert spent("b") == [("", "", Decimal(3))]
     assert sorted(told()) == [("b", None, "0.1"), ("b", None, "0.5"), ("b", None, "1")]
+
+
+# What is forgotten
+
+
+@pytest.mark.parametrize(
+    ("moment", "days", "months"),
+    [
+        (datetime(2026, 2, 28, 12, tzinfo=UTC), ["2026-03-01", "2026-02-28"], ["2026-03", "2026-02"]),
+        (datetime(2026, 3, 1, tzinfo=UTC), ["2026-03-01"], ["2026-03"]),
+        (datetime(2026, 4, 1, tzinfo=UTC), [], []),
+    ],
+    ids=str,
+)
+def test_purging_forgets_what_was_spent_in_periods_that_ended(
+    store: Store, moment: datetime, days: list[str], months: list[str]
+) -> None:
+    """Before that moment; a period it lies in stays as it was, and so does what has no end."""
+    budgets.set("days", 100, period="day")
+    budgets.set("months", 100, period="month", each="user")
+    budgets.set("total", 100)
+    for amount, day in ((1, (3, 1)), (2, (2, 28)), (4, (2, 1))):
+        spend(store, amount, datetime(2026, *day, tzinfo=UTC), user="ada")
+    before = {name: spent(name) for name in ("days", "months", "total")}
+
+    telemetry.purge(moment)
+
+    assert spent("days") == [entry for entry in before["days"] if entry[0] in days]
+    assert spent("months") == [entry for entry in before["months"] if entry[0] in months]
+    assert spent("total") == before["total"] == [("", "", Decimal(7))]
 
 
 # What is refused

@@ -265,6 +265,12 @@ def contents(database: Database, names: set[str]) -> dict[str, list[tuple[Any, .
     return {name: rows(database, f"SELECT * FROM {name}") for name in sorted(names)}
 
 
+def assert_kept(before: dict[str, list[tuple[Any, ...]]], after: dict[str, list[tuple[Any, ...]]]) -> None:
+    """Every row, with every value it had; a newer table may have further columns."""
+    for name, former in before.items():
+        assert [row[: len(old)] for row, old in zip(after[name], former, strict=True)] == former
+
+
 @pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
 def test_an_older_database_is_upgraded_with_all_it_holds(database_url: str, opening: Opening, version: int) -> None:
     """By itself, at its first use: each step it lacks is taken once."""
@@ -277,7 +283,7 @@ def test_an_older_database_is_upgraded_with_all_it_holds(database_url: str, open
     older.close()
 
     newer = opening(database_url)
-    assert contents(newer, names - {LEDGER}) == before
+    assert_kept(before, contents(newer, names - {LEDGER}))
     assert ledger(newer) == [migration.version for migration in MIGRATIONS]
     assert tables(newer) == {LEDGER, *schema.metadata.tables}
 

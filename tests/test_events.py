@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -17,7 +18,7 @@ from programs import run_program
 from upstream import Upstream, completion, failure, plain
 
 import aistrale
-from aistrale import CircuitBreaker, Client, Event, StoreError, budgets, events, telemetry
+from aistrale import CircuitBreaker, Client, Event, InvalidRequestError, StoreError, budgets, events, telemetry
 from aistrale.store.store import Store
 
 WRITER = """
@@ -63,6 +64,7 @@ def test_a_call_is_an_event(upstream: Upstream, calling: Calling) -> None:
         "cost": "0.0000275",
         "latency": pytest.approx(succeeded.latency),
         "cached": False,
+        "cancelled": False,
         "error_type": None,
     }
     assert (bad.data["span_id"], bad.data["error_type"], bad.data["cost"]) == (failed.span_id, "rude", None)
@@ -189,6 +191,20 @@ def test_events_are_listed_by_time_and_type(store: Store) -> None:
     assert events.list(type="inference.failed") == [second]
     assert events.list(since=first.id, type="inference.completed") == [third]
     assert events.list(limit=2) == [first, second]
+
+
+@on_sqlite
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    "asked",
+    [*({"limit": limit} for limit in (0, -1, True, "10", 1.5, None)), {"since": 3}, {"since": b"evt_"}],
+    ids=str,
+)
+def test_what_no_list_can_have_is_refused(asked: dict[str, Any]) -> None:
+    """By its name."""
+    ((name, value),) = asked.items()
+    with pytest.raises(InvalidRequestError, match=f"^{name} must be .*, not {re.escape(repr(value))}$"):
+        events.list(**asked)
 
 
 @pytest.mark.usefixtures("keeping")
@@ -326,6 +342,13 @@ def test_what_is_older_than_the_retention_is_forgotten(
     keeping.record([call(time_ns() - 3 * day, user="old"), call(time_ns() - day, user="young")])
     Client(provider="echo", **({"telemetry_retention": 2} if how == "argument" else {})).run("Hello", user="new")
     assert [span.user_id for span in telemetry.query()] == ["new", "young"]
+
+
+def test_a_retention_may_be_longer_than_there_has_been_time(keeping: Store) -> None:
+    """Then nothing is forgotten, whatever budgets there are."""
+    budgets.set("daily", 1, period="day")
+    Client(provider="echo", telemetry_retention=1e8).run("Hello", user="new")
+    assert [span.user_id for span in telemetry.query()] == ["new"]
 
 
 def test_the_retention_holds_whoever_opens_the_books_first(keeping: Store) -> None:

@@ -1,6 +1,7 @@
 """Spans of agents and tools, and the calls to models below them."""
 
 import asyncio
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,21 @@ def test_the_span_of_an_agent_and_of_its_tool() -> None:
     assert chat[:4] == (1, "chat echo", "client", "ok")
 
 
+@pytest.mark.parametrize("operation", [telemetry.agent, telemetry.tool], ids=["agent", "tool"])
+def test_agents_and_tools_say_for_whom_they_work(operation: Callable[..., Any]) -> None:
+    """In which session, for which user, under which tags: they are found by each."""
+    with operation("planner", session="s1", user="ada", tags=["nightly", "eu"]):
+        pass
+    with operation("planner"):
+        pass
+
+    (span,) = telemetry.query(session="s1")
+    assert (span.session_id, span.user_id, span.tags) == ("s1", "ada", ("nightly", "eu"))
+    for wanted in ({"user": "ada"}, {"tag": "nightly"}, {"tag": "eu"}):
+        assert telemetry.query(**wanted) == [span]
+    assert len(telemetry.query()) == 2
+
+
 def test_what_fails_in_a_tool_is_the_tools_error_and_the_agents() -> None:
     """The exception itself goes its way."""
     trace_ids = []
@@ -121,3 +137,16 @@ def test_with_telemetry_off_nothing_is_kept(monkeypatch: pytest.MonkeyPatch, tmp
     with telemetry.agent("planner"), telemetry.tool("calendar"):
         aistrale.run("x", provider="echo")
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"tags": [1, "a"]}, {"tags": "abc"}, {"tags": [["x"]]}, {"user": 5}, {"session": ["a"]}, {"description": 3}],
+    ids=str,
+)
+def test_what_an_operation_is_for_is_told_in_texts(given: dict[str, Any]) -> None:
+    """As with calls: nothing else gets near the books."""
+    for operation in (telemetry.agent, telemetry.tool):
+        with pytest.raises(aistrale.InvalidRequestError), operation("planner", **given):
+            pytest.fail("it was let in")
+    assert telemetry.query() == []

@@ -11,7 +11,8 @@ from calls import SECOND, add, call, ids
 
 import aistrale
 from aistrale import telemetry
-from aistrale.exceptions import InvalidRequestError
+from aistrale.exceptions import InvalidRequestError, StoreError
+from aistrale.store.schema import MOST_DOLLARS
 from aistrale.store.store import Store, open_store
 
 MINUTE, HOUR, DAY, WEEK = 60, 3600, 86400, 7 * 86400
@@ -227,6 +228,30 @@ def test_a_filter_that_is_none_is_not_given(books: Store) -> None:
 
 
 @pytest.mark.usefixtures("books")
+@pytest.mark.parametrize("value", [3, b"x", True, ["a"]], ids=repr)
+@pytest.mark.parametrize("name", ["model", "provider", "session", "user", "surface", "operation", "tag"])
+def test_a_name_that_is_no_text_is_refused(name: str, value: Any) -> None:
+    """It would find nothing, or make the database stumble."""
+    with pytest.raises(InvalidRequestError) as caught:
+        telemetry.query(**{name: value})
+    assert str(caught.value) == f"{name} must be a text, not {value!r}"
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    "ask",
+    [lambda: telemetry.trace("\ud800"), lambda: telemetry.set_price("a\ud800", input=1)],
+    ids=["trace", "set_price"],
+)
+def test_a_value_that_no_database_holds_is_a_store_error(ask: Callable[[], object]) -> None:
+    """Which says that it is the value: the database is well, and goes on."""
+    with pytest.raises(StoreError, match="cannot hold a value that was given: ") as caught:
+        ask()
+    assert not caught.value.unavailable
+    assert telemetry.prices() == telemetry.query() == []
+
+
+@pytest.mark.usefixtures("books")
 def test_a_status_is_ok_or_error() -> None:
     """A misspelt one would find nothing, which looks like good news."""
     with pytest.raises(InvalidRequestError, match=r"^status must be 'ok' or 'error', not 'failed'$"):
@@ -241,6 +266,15 @@ def test_a_least_cost_is_exact(store: Store, least: Any) -> None:
     """A float is what it reads as; a call of unknown cost is not among them."""
     add(store, [call(cost="0.1", span_id="a"), call(cost="0.099999999999", span_id="b"), call(span_id="c")])
     assert ids(telemetry.query(min_cost=least)) == ["a"]
+
+
+@pytest.mark.parametrize("least", ["1e30", 10**40, MOST_DOLLARS + 1], ids=repr)
+def test_nothing_costs_more_than_there_is_money(store: Store, least: Any) -> None:
+    """An amount beyond what the books can hold is no error."""
+    add(store, [call(cost=str(MOST_DOLLARS)), call()])
+    assert telemetry.query(min_cost=least) == []
+    assert telemetry.summary(min_cost=least) == []
+    assert len(telemetry.query(min_cost=MOST_DOLLARS)) == 1
 
 
 def test_a_least_latency_is_in_seconds(store: Store) -> None:

@@ -170,6 +170,19 @@ def test_adding_again_adds_nothing(store: Store) -> None:
     assert sorted(event.data["span_id"] for event in store.events.list()) == sorted(ids(batch))
 
 
+def test_a_large_batch_adds_what_is_not_there_yet(store: Store) -> None:
+    """Though it takes several questions to know."""
+    batch = [call(MOMENT + n, tags=["a"], cost="0.5", cost_source="provider") for n in range(1200)]
+    store.record(batch[::3])
+    store.record(batch)
+    store.record(batch)
+    assert kept(store) == batch[::-1]
+    for by in ("model", "tag"):
+        (told,) = store.spans.summary(by, SpanFilter())
+        assert (told.calls, told.cost) == (1200, Decimal(600))
+    assert sorted(event.data["span_id"] for event in store.events.list(limit=10_000)) == sorted(ids(batch))
+
+
 def test_a_span_is_known_by_both_its_ids(store: Store) -> None:
     """The same number in another trace is another span."""
     first, second = call(trace_id="a" * 32, span_id="1" * 16), call(trace_id="b" * 32, span_id="1" * 16)

@@ -2,10 +2,12 @@
 
 import json
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from sqlalchemy import select, update
 from upstream import Step, Upstream, completion, events, plain, stream
 
 from aistrale import Completion, StoreCache, ToolCall, Usage
+from aistrale.gateway.cache import AWAY_SECONDS
 from aistrale.store.schema import response_cache
 from aistrale.store.store import Store, open_store
 
@@ -284,6 +287,39 @@ def test_books_that_cannot_be_read_are_told_of(upstream: Upstream, tmp_path: Pat
     assert (done.returncode, done.stdout) == (0, f"{['Hello'] * 3}\n"), done.stderr
     (warning,) = done.stderr.splitlines()
     assert warning.startswith("WARNING:aistrale:the cache cannot be read: ")
+
+
+@pytest.mark.usefixtures("upstream")
+def test_locked_books_slow_no_call(store: Store, calling: Calling) -> None:
+    """Another process writes and does not come to an end: answers are not kept, and only one waits to find out."""
+    caller = calling(SYNC, cache=StoreCache())
+    assert not caller.ask("kept").cached
+    with store.database.write():
+        assert caller.ask("kept").cached  # reading goes on
+        started = monotonic()
+        assert not caller.ask("first").cached
+        assert monotonic() - started < 1.0
+        started = monotonic()
+        assert [caller.ask(str(number)).cached for number in range(20)] == [False] * 20
+        assert monotonic() - started < 1.0
+    assert len(cached_answers(store)) == 1
+
+
+def test_books_that_failed_are_left_alone_for_a_while(
+    store: Store, upstream: Upstream, calling: Calling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the cache that met the failure; after AWAY_SECONDS it looks again."""
+    cache = StoreCache()
+    caller, other = calling(SYNC, cache=cache), calling(SYNC, cache=StoreCache())
+    with store.database.write():
+        caller.ask("Hello")
+    assert [caller.ask("Hello").cached for _ in range(2)] == [False, False]
+    assert [other.ask("Hello").cached for _ in range(2)] == [False, True]
+    assert not caller.ask("Hello").cached
+    assert len(upstream.requests) == 5
+
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + AWAY_SECONDS)
+    assert caller.ask("Hello").cached
 
 
 ODD = [

@@ -54,6 +54,8 @@ def set(
     if period not in get_args(Period) or (each or "all") not in get_args(Scope):
         raise InvalidRequestError("period is 'day', 'month' or 'total', and each is 'session', 'user' or 'tag'")
     scope, value = chosen[0] if chosen else (each or "all", None)
+    if isinstance(thresholds, str | bytes) or not isinstance(thresholds, Iterable):
+        raise InvalidRequestError(f"thresholds must be a list of parts of the limit, not {thresholds!r}")
     parts = tuple(_amount(part, "a threshold") for part in thresholds)
     budget = Budget(name, _amount(limit, "limit"), period, scope, value, parts, hard)  # type: ignore[arg-type]
     bring_up_to_date(database_url())

@@ -121,7 +121,7 @@ class AsyncSession(Conversation):
 
     @classmethod
     def continuing(cls, conversation: Conversation) -> AsyncSession:
-        """The same conversation, from async code."""
+        """The same conversation, from async code: what one of the two says, both remember."""
         session = cls.__new__(cls)
         session.__dict__ = conversation.__dict__
         return session

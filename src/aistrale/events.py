@@ -10,7 +10,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from aistrale.records import Event, EventType, to_nanoseconds
+from aistrale.exceptions import InvalidRequestError
+from aistrale.records import Event, EventType, row_limit, to_nanoseconds
 from aistrale.store.location import database_url
 from aistrale.threads import in_thread
 from aistrale.tracing.books import bring_up_to_date
@@ -26,8 +27,10 @@ def list(
 
     since: a moment, or the id of the last event one has seen: those after it, and none twice.
     """
+    if not isinstance(since, str | datetime | None):
+        raise InvalidRequestError(f"since must be an event's id or a datetime, not {since!r}")
     bring_up_to_date(database_url())
-    return _log().list(to_nanoseconds(since) if isinstance(since, datetime) else since, type, limit)
+    return _log().list(to_nanoseconds(since) if isinstance(since, datetime) else since, type, row_limit(limit))
 
 
 list_async = in_thread(list)

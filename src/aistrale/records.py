@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
+from aistrale.exceptions import InvalidRequestError
 from aistrale.models import Usage
 
 EventType: TypeAlias = Literal[
@@ -55,6 +56,13 @@ def to_nanoseconds(when: datetime) -> int:
 
 
 _FARTHEST = 2**63 - 1
+
+
+def row_limit(limit: Any) -> int:
+    """How many rows are asked for, as databases can count them. Raises InvalidRequestError for what is no number."""
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise InvalidRequestError(f"limit must be a whole number from 1 on, not {limit!r}")
+    return min(limit, 2**31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,4 +141,8 @@ class Spend:
 
     @property
     def is_exhausted(self) -> bool:
-        return self.spent >= self.budget.limit
+        return self.passes(Decimal(1))
+
+    def passes(self, part: Decimal) -> bool:
+        """Whether it has reached this part of the limit."""
+        return self.spent >= part * self.budget.limit

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from os import PathLike
@@ -23,17 +23,17 @@ from aistrale.config import Config
 from aistrale.exceptions import InvalidRequestError
 from aistrale.prices import Price, PriceBook, load_table
 from aistrale.providers import find_profile, telemetry_name
-from aistrale.records import Summary, to_nanoseconds
+from aistrale.records import Summary, row_limit, to_nanoseconds
 from aistrale.spans import Span
 from aistrale.store.location import database_url
 from aistrale.store.peek import watch
 from aistrale.threads import in_thread
 from aistrale.tracing.books import bring_up_to_date
 from aistrale.tracing.configured import recorders
-from aistrale.tracing.operations import agent_attributes, current, tool_attributes
+from aistrale.tracing.operations import agent_attributes, context_attributes, current, tool_attributes
 from aistrale.tracing.recorder import Delivery
 from aistrale.tracing.recorder import status as deliveries
-from aistrale.tracing.tracer import Tracer
+from aistrale.tracing.tracer import OpenSpan, Tracer
 from aistrale.trees import TraceNode, as_trees
 
 if TYPE_CHECKING:
@@ -72,29 +72,42 @@ class Spans(list[Span]):
 
 
 @contextmanager
-def agent(name: str, *, description: str | None = None) -> Iterator[None]:
+def agent(
+    name: str,
+    *,
+    description: str | None = None,
+    session: str | None = None,
+    user: str | None = None,
+    tags: Iterable[str] = (),
+) -> Iterator[None]:
     """A span around what an agent does: the calls to models and the tools in the block lie below it.
 
     >>> with aistrale.telemetry.agent("planner"):
     ...     aistrale.run("Plan my day")
     """
-    with current(_tracer(), f"invoke_agent {name}", "internal", agent_attributes(name, description)):
+    with _operation(f"invoke_agent {name}", agent_attributes(name, description), session, user, tags):
         yield
 
 
 @contextmanager
-def tool(name: str, *, call_id: str | None = None, description: str | None = None) -> Iterator[None]:
+def tool(
+    name: str,
+    *,
+    call_id: str | None = None,
+    description: str | None = None,
+    session: str | None = None,
+    user: str | None = None,
+    tags: Iterable[str] = (),
+) -> Iterator[None]:
     """A span around what a tool does. call_id: the id of the model's call to it."""
-    with current(_tracer(), f"execute_tool {name}", "internal", tool_attributes(name, call_id, description)):
+    with _operation(f"execute_tool {name}", tool_attributes(name, call_id, description), session, user, tags):
         yield
 
 
 def query(*, limit: int = 1000, cursor: str | None = None, **filters: Unpack[Filters]) -> Spans:
     """Spans, the newest first, at most `limit`; `cursor` leads on from an earlier answer's `next`."""
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise InvalidRequestError(f"limit must be a whole number from 1 on, not {limit!r}")
-    wanted = _filter(filters)
-    found = Spans(_books().spans.find(wanted, limit + 1, _position(cursor)))
+    wanted, limit, after = _filter(filters), row_limit(limit), _position(cursor)
+    found = Spans(_books().spans.find(wanted, limit + 1, after))
     if len(found) > limit:
         del found[limit:]
         found.next = f"{found[-1].start}.{found[-1].span_id}.{found[-1].trace_id}"
@@ -128,11 +141,11 @@ def export(path: str | PathLike[str], *, format: str | None = None, **filters: U
 
 
 def purge(older_than: str | timedelta | datetime) -> int:
-    """Forget the spans, and the events, that are older than so long or than a moment; returns how many spans."""
-    before = _moment(older_than, "older_than")
-    store = _books()
-    store.events.purge(before)
-    return store.spans.purge(before)
+    """Forget the spans, and the events, that are older than so long or than a moment; returns how many spans.
+
+    What budgets counted in periods that had ended then goes as well.
+    """
+    return _books().purge(_moment(older_than, "older_than"))
 
 
 def set_price(
@@ -210,9 +223,19 @@ reprice_async = in_thread(reprice)
 # The books
 
 
-def _tracer() -> Tracer:
+def _operation(
+    name: str, attributes: Mapping[str, Any], session: str | None, user: str | None, tags: Iterable[str]
+) -> AbstractContextManager[OpenSpan]:
+    listed = [] if isinstance(tags, str) else list(tags)
+    if isinstance(tags, str) or not all(isinstance(tag, str) for tag in listed):
+        raise InvalidRequestError(f'tags must be a list of texts, such as ["nightly"], not {tags!r}')
+    for what, text in (("session", session), ("user", user), *attributes.items()):
+        if not isinstance(text, str | None):
+            raise InvalidRequestError(f"{what} must be a text, not {text!r}")
     config = Config()
-    return Tracer(recorders=recorders(config) if config["telemetry"] != "off" else ())
+    tracer = Tracer(recorders=recorders(config) if config["telemetry"] != "off" else ())
+    about = context_attributes("sdk", session, user, listed)
+    return current(tracer, name, "internal", {**attributes, **about})
 
 
 def _store() -> Store:
@@ -240,6 +263,20 @@ def _every(store: Store, wanted: SpanFilter) -> Iterator[Span]:
 def _filter(filters: Filters) -> SpanFilter:
     from aistrale.store.filters import SpanFilter
 
+    given = _checked(filters)
+    if "last" in given:
+        given["since"] = max(_moment(given.pop("last"), "last"), given.get("since", 0))
+    if "min_cost" in given:
+        given["min_cost"] = _dollars(given["min_cost"], "min_cost")
+    if "model" in given:
+        given["provider"], given["model"] = _named(given.get("provider"), given["model"])
+    elif "provider" in given:
+        given["provider"] = telemetry_name(given["provider"])
+    return SpanFilter(**given)
+
+
+def _checked(filters: Filters) -> dict[str, Any]:
+    """What was given, each of its kind; moments as nanoseconds since 1970."""
     for name in filters:
         if name not in Filters.__annotations__:
             raise TypeError(f"there is no filter {name!r}; known are {', '.join(Filters.__annotations__)}")
@@ -249,20 +286,15 @@ def _filter(filters: Filters) -> SpanFilter:
             if not isinstance(given[name], datetime):
                 raise InvalidRequestError(f"{name} must be a datetime, not {given[name]!r}")
             given[name] = to_nanoseconds(given[name])
-    if "last" in given:
-        given["since"] = max(_moment(given.pop("last"), "last"), given.get("since", 0))
-    if "status" in given and given["status"] not in ("ok", "error"):
+    for name in ("model", "provider", "session", "user", "surface", "operation", "tag"):
+        if not isinstance(given.get(name, ""), str):
+            raise InvalidRequestError(f"{name} must be a text, not {given[name]!r}")
+    if given.get("status", "ok") not in ("ok", "error"):
         raise InvalidRequestError(f"status must be 'ok' or 'error', not {given['status']!r}")
     latency = given.get("min_latency", 0)
     if isinstance(latency, bool) or not isinstance(latency, int | float) or not 0 <= latency < 10**9:
         raise InvalidRequestError(f"min_latency must be a number of seconds, not {latency!r}")
-    if "min_cost" in given:
-        given["min_cost"] = _dollars(given["min_cost"], "min_cost")
-    if "model" in given:
-        given["provider"], given["model"] = _named(given.get("provider"), given["model"])
-    elif "provider" in given:
-        given["provider"] = telemetry_name(given["provider"])
-    return SpanFilter(**given)
+    return given
 
 
 _AGO = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*")
@@ -288,6 +320,8 @@ def _moment(ago: str | timedelta | datetime, name: str) -> int:
 
 def _named(provider: str | None, model: str) -> tuple[str | None, str]:
     """A provider as spans name it, and a model without it."""
+    if not isinstance(model, str) or not isinstance(provider, str | None):
+        raise InvalidRequestError(f"A model and its provider must be texts, not {model!r} and {provider!r}")
     prefix, slash, rest = model.partition("/")
     if provider is None and slash and find_profile(prefix) is not None:
         provider, model = prefix, rest
@@ -305,9 +339,9 @@ def _dollars(amount: Decimal | float | str, name: str) -> Decimal:
 
 
 def _position(cursor: str | None) -> tuple[int, str, str] | None:
-    if cursor is None:
-        return None
-    match cursor.split("."):
+    match cursor and str(cursor).split("."):
+        case None:
+            return None
         case [start, span_id, trace_id] if start.isdecimal() and len(start) < 20:
             return int(start), span_id, trace_id
     raise InvalidRequestError(f"{cursor!r} is no cursor: pass the `next` of an earlier answer")

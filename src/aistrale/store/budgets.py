@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, tuple_
 
 from aistrale.exceptions import BudgetExceededError
 from aistrale.records import Budget, Spend
 from aistrale.spans import Span
 from aistrale.store.database import Database
-from aistrale.store.events import Transaction
+from aistrale.store.events import EventLog, Transaction
 from aistrale.store.filters import as_text
 from aistrale.store.schema import budget_spend, budgets, rounded, span_tags, spans
 
@@ -25,12 +25,18 @@ _SCOPE_COLUMNS = {"session": spans.c.session_id, "user": spans.c.user_id, "tag":
 class BudgetStore:
     """Every method raises StoreError if the database cannot do it, and then has changed nothing."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, events: EventLog, database: Database) -> None:
+        self._events = events
         self._database = database
 
     def set(self, budget: Budget) -> None:
-        """Set a budget, in place of an earlier one of its name. What its period has seen already counts."""
-        with self._database.write() as connection:
+        """Set a budget, in place of an earlier one of its name. What its period has seen already counts.
+
+        Thresholds that are passed already are told of, unless an earlier one told of the same part of the same limit.
+        """
+        with self._events.transaction() as transaction:
+            connection = transaction.connection
+            told = _told_before(connection, budget)
             _delete(connection, budget.name)
             connection.execute(
                 insert(budgets).values(
@@ -45,7 +51,7 @@ class BudgetStore:
                 )
             )
             for spend in _spent_so_far(connection, budget):
-                connection.execute(insert(budget_spend).values(_spend_row(spend)))
+                _note(transaction, spend, told.get((spend.period, spend.scope_value), ()))
 
     def remove(self, name: str) -> bool:
         """Forget a budget; whether there was one."""
@@ -75,11 +81,16 @@ class BudgetStore:
                     for value in _scope_values(budget, span.session_id, span.user_id, span.tags):
                         amounts[budget.period_of(span.start), value] += span.cost
             for (period, value), amount in amounts.items():
-                before = _raise_spend(connection, budget, period, value, amount)
-                for part in sorted(budget.thresholds):
-                    if before < part * budget.limit <= before + amount:
-                        spend = Spend(budget, period, value, rounded(before + amount))
-                        transaction.emit("cost.threshold_exceeded", _told(spend, part))
+                kept = _kept(connection, budget, period, value)
+                before, told = (kept.spent, json.loads(kept.told)) if kept else (Decimal(0), ())
+                _note(transaction, Spend(budget, period, value, rounded(before + amount)), told)
+
+    def purge(self, before: int) -> None:
+        """Forget what was spent in periods that ended before then."""
+        with self._database.write() as connection:
+            for budget in _read(connection):
+                ended = budget_spend.c.period < budget.period_of(before)
+                connection.execute(delete(budget_spend).where(budget_spend.c.budget == budget.name, ended))
 
     def check(self, session: str | None, user: str | None, tags: Iterable[str]) -> bool:
         """Raise BudgetExceededError if a hard budget that counts such a call is used up.
@@ -92,7 +103,8 @@ class BudgetStore:
             for budget in hard:
                 period = budget.period_of(now)
                 for value in _scope_values(budget, session, user, tags):
-                    spend = Spend(budget, period, value, _spent(connection, budget, period, value))
+                    kept = _kept(connection, budget, period, value)
+                    spend = Spend(budget, period, value, kept.spent if kept else Decimal(0))
                     if spend.is_exhausted:
                         raise BudgetExceededError(_refusal(spend))
         return bool(hard)
@@ -118,33 +130,31 @@ def _budget(row: Row[Any]) -> Budget:
     return Budget(row.name, row.amount, row.period, row.scope, row.scope_value, thresholds, row.hard)
 
 
-def _spend_row(spend: Spend) -> dict[str, Any]:
-    return {
-        "budget": spend.budget.name,
-        "period": spend.period,
-        "scope_value": spend.scope_value,
-        "spent": spend.spent,
-    }
-
-
-def _spend_key(budget: Budget, period: str, value: str) -> ColumnElement[bool]:
+def _is_spend(budget: Budget, period: str, value: str) -> ColumnElement[bool]:
     table = budget_spend.c
     return tuple_(table.budget, table.period, table.scope_value) == tuple_(budget.name, period, value)
 
 
-def _spent(connection: Connection, budget: Budget, period: str, value: str) -> Decimal:
-    query = select(budget_spend.c.spent).where(_spend_key(budget, period, value))
-    return connection.execute(query).scalar() or Decimal(0)
+def _kept(connection: Connection, budget: Budget, period: str, value: str) -> Row[Any] | None:
+    return connection.execute(select(budget_spend).where(_is_spend(budget, period, value))).one_or_none()
 
 
-def _raise_spend(connection: Connection, budget: Budget, period: str, value: str, amount: Decimal) -> Decimal:
-    """Add to what was spent; the result is what it was before."""
-    before = _spent(connection, budget, period, value)
-    spend = Spend(budget, period, value, before + amount)
-    where = _spend_key(budget, period, value)
-    if not connection.execute(update(budget_spend).where(where).values(spent=spend.spent)).rowcount:
-        connection.execute(insert(budget_spend).values(_spend_row(spend)))
-    return before
+def _note(transaction: Transaction, spend: Spend, told: Iterable[str]) -> None:
+    """Write what was spent, and tell of the thresholds it passes that were not told of yet."""
+    budget, connection = spend.budget, transaction.connection
+    passed = {f"{part} of {budget.limit}": part for part in sorted(budget.thresholds) if spend.passes(part)}
+    for name, part in passed.items():
+        if name not in told:
+            transaction.emit("cost.threshold_exceeded", _told(spend, part))
+    values = {
+        "budget": budget.name,
+        "period": spend.period,
+        "scope_value": spend.scope_value,
+        "spent": spend.spent,
+        "told": json.dumps(sorted({*told, *passed})),
+    }
+    connection.execute(delete(budget_spend).where(_is_spend(budget, spend.period, spend.scope_value)))
+    connection.execute(insert(budget_spend).values(values))
 
 
 def _spent_so_far(connection: Connection, budget: Budget) -> Iterator[Spend]:
@@ -157,10 +167,20 @@ def _spent_so_far(connection: Connection, budget: Budget) -> Iterator[Spend]:
     if column is not None:
         query = query.add_columns(column).where(column.is_not(None)).group_by(column)
         if budget.scope_value is not None:
-            query = query.where(column == budget.scope_value)
+            query = query.where(column == as_text(budget.scope_value))
     for amount, *value in connection.execute(query):
         if amount:
             yield Spend(budget, budget.period_of(now), value[0] if value else "", amount)
+
+
+def _told_before(connection: Connection, budget: Budget) -> dict[tuple[str, str], list[str]]:
+    """What a budget of this name told of already, if it counts the same, by period and by whose spending it was."""
+    former = next((known for known in _read(connection) if known.name == budget.name), None)
+    counts = (budget.period, budget.scope, as_text(budget.scope_value))
+    if former is None or (former.period, former.scope, former.scope_value) != counts:
+        return {}
+    rows = connection.execute(select(budget_spend).where(budget_spend.c.budget == budget.name))
+    return {(row.period, row.scope_value): json.loads(row.told) for row in rows}
 
 
 def _told(spend: Spend, part: Decimal) -> dict[str, Any]:

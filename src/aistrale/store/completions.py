@@ -15,6 +15,10 @@ _USE_SECONDS = 60
 """Use is noted this often at most: a hit should not cost a write."""
 
 
+_PATIENCE = 0.25
+"""Seconds: a call waits for its answer to be kept."""
+
+
 class CompletionStore:
     """Every method raises StoreError if the database cannot do it, and then has changed nothing."""
 
@@ -30,7 +34,10 @@ class CompletionStore:
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
         if row is not None and now - row.used > _USE_SECONDS * 10**9:
-            with suppress(StoreError), self._database.write() as connection:  # the answer is there all the same
+            with (
+                suppress(StoreError),
+                self._database.write(_PATIENCE) as connection,
+            ):  # the answer is there all the same
                 connection.execute(update(response_cache).where(table.key == key).values(used=now))
         return None if row is None else row.completion
 
@@ -39,7 +46,7 @@ class CompletionStore:
         table, now = response_cache.c, time.time_ns()
         if len(completion) > max_bytes:
             return
-        with self._database.write() as connection:
+        with self._database.write(_PATIENCE) as connection:
             connection.execute(delete(response_cache).where(table.key == key))
             taken = connection.execute(select(func.sum(table.size))).scalar() or 0
             excess = int(taken) + len(completion) - max_bytes

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from aistrale.exceptions import StoreError
 from aistrale.forks import gate
@@ -30,7 +30,9 @@ _HEADER = b"SQLite format 3\0"
 _PRAGMAS = ("synchronous=NORMAL", "cache_size=-8000", "wal_autocheckpoint=4000")
 """A lost machine may lose the last moments, a lost process nothing; cache (8 MB) and log (16 MB) hold a few batches."""
 
-_WRITES = "aistrale_writes"
+_PATIENCE = "aistrale_patience"
+"""The option of a connection that writes: how long it waits for its turn."""
+
 _WRITERS_LOCK = 0x616973747261
 """The PostgreSQL advisory lock writers hold: one at a time, as on SQLite."""
 
@@ -65,9 +67,12 @@ class Database:
                 yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction that writes, one at a time: committed if the block ends well. Raises StoreError."""
-        with self._connected() as connection, self._writing(connection):
+    def write(self, patience: float = BUSY_SECONDS) -> Iterator[Connection]:
+        """A transaction that writes, one at a time: committed if the block ends well.
+
+        patience: seconds to wait for others to end theirs. Raises StoreError.
+        """
+        with self._connected() as connection, self._writing(connection, patience):
             yield connection
 
     @contextmanager
@@ -76,11 +81,11 @@ class Database:
             yield connection
 
     @contextmanager
-    def _writing(self, connection: Connection) -> Iterator[None]:
-        connection.execution_options(**{_WRITES: True})
+    def _writing(self, connection: Connection, patience: float = BUSY_SECONDS) -> Iterator[None]:
+        connection.execution_options(**{_PATIENCE: patience})
         with connection.begin():
             if not self.is_sqlite:
-                connection.execute(text(f"SET LOCAL lock_timeout = {round(1000 * BUSY_SECONDS)}"))
+                connection.execute(text(f"SET LOCAL lock_timeout = {round(1000 * patience)}"))
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_WRITERS_LOCK})"))
             yield
 
@@ -118,6 +123,9 @@ class Database:
     def _typed_errors(self) -> Iterator[None]:
         try:
             yield
+        except (DataError, IntegrityError, OverflowError, UnicodeError) as error:
+            origin = _origin(error)
+            raise StoreError(f"{self.name} cannot hold a value that was given: {_said(origin)}.") from origin
         except (SQLAlchemyError, OSError) as error:
             origin = _origin(error)
             message = f"{self.name}: {_said(origin)}. {_advice(origin, self.is_sqlite)}"
@@ -160,8 +168,9 @@ def _sqlite(path: Path) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get(_WRITES)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        patience = connection.get_execution_options().get(_PATIENCE)
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={round(1000 * (patience or BUSY_SECONDS))}")
+        connection.exec_driver_sql("BEGIN" if patience is None else "BEGIN IMMEDIATE")
 
     return engine
 
@@ -182,7 +191,7 @@ def _write_ahead(connection: Any) -> None:
             time.sleep(0.01)
 
 
-_PATIENCE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
+_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
 """How soon a connection that died is known to be dead: 20 s."""
 
 
@@ -190,7 +199,7 @@ def _postgres(url: str) -> Engine:
     try:
         return create_engine(
             url,
-            connect_args={"connect_timeout": CONNECT_SECONDS, **_PATIENCE},
+            connect_args={"connect_timeout": CONNECT_SECONDS, **_KEEPALIVE},
             pool_pre_ping=True,
             hide_parameters=True,
         )

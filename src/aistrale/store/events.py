@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, func, select
 
 from aistrale.records import Event, EventType
 from aistrale.spans import encode
-from aistrale.store.database import Database, insert_many
+from aistrale.store.database import BUSY_SECONDS, Database, insert_many
 from aistrale.store.schema import events
 
 _PREFIX = "evt_"
@@ -72,12 +72,13 @@ class EventLog:
         self._subscribers: list[Subscriber] = []
 
     @contextmanager
-    def transaction(self, *, announce: bool = True) -> Iterator[Transaction]:
+    def transaction(self, *, announce: bool = True, patience: float = BUSY_SECONDS) -> Iterator[Transaction]:
         """Write rows with their events: all of them, or none. Raises StoreError.
 
         announce=False leaves it to the caller to tell the subscribers, by `announce(transaction.written)`.
+        patience: seconds to wait for others to end their writing.
         """
-        with self._database.write() as connection:
+        with self._database.write(patience) as connection:
             transaction = Transaction(connection)
             yield transaction
             transaction.write_events()

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, select, tuple_
 
 from aistrale.spans import INFERENCE
-from aistrale.store.schema import span_tags, spans
+from aistrale.store.schema import MOST_DOLLARS, span_tags, spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def conditions_of(filter: SpanFilter) -> Iterator[ColumnElement[bool]]:
         if value is not None:
             yield column == as_text(value)
     if filter.min_cost is not None:
-        yield table.cost >= filter.min_cost
+        yield table.cost >= min(filter.min_cost, Decimal(MOST_DOLLARS + 1))
     if filter.min_latency is not None:
         yield table.duration >= round(filter.min_latency * 1e9)
     if filter.calls_only:

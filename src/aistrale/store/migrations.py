@@ -216,6 +216,11 @@ MIGRATIONS = (
             "CREATE INDEX response_cache_by_use ON response_cache (used)",
         ),
     ),
+    Migration(
+        6,
+        "thresholds told of",
+        ("ALTER TABLE budget_spend ADD COLUMN told TEXT NOT NULL DEFAULT '[]'",),
+    ),
 )
 
 _WORDS = {"sqlite": {"bytes": "BLOB"}, "postgresql": {"bytes": "BYTEA"}}

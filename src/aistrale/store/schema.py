@@ -169,7 +169,13 @@ budgets = Table(
 )
 
 budget_spend = Table(
-    "budget_spend", metadata, _key("budget"), _key("period"), _key("scope_value"), _required("spent", Money)
+    "budget_spend",
+    metadata,
+    _key("budget"),
+    _key("period"),
+    _key("scope_value"),
+    _required("spent", Money),
+    _required("told"),
 )
 
 response_cache = Table(

@@ -35,7 +35,9 @@ _POSITION = (spans.c.start_time, spans.c.span_id, spans.c.trace_id)
 
 
 class SpanStore:
-    """Every method raises StoreError if the database cannot do it, and then has changed nothing."""
+    """Every method raises StoreError if the database cannot do it, and then has changed nothing; but `purge` and
+    `reprice` go on in transactions of CHUNK rows, and keep what those before a failure did.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from aistrale.exceptions import StoreError
+from aistrale.logs import warn_once_a_minute
 from aistrale.spans import Span, from_json, to_json
 from aistrale.store.location import make_private
 
@@ -22,6 +22,7 @@ LIMIT = 256 * 1024 * 1024
 """Bytes that may wait; beyond that, `put` refuses."""
 
 _BATCH = 2000
+_ABANDONED_SECONDS = 3600.0
 
 logger = logging.getLogger("aistrale")
 
@@ -37,8 +38,17 @@ class Spool:
         make_private(self.folder)
         if sum(size for _, size in self._files()) > LIMIT:
             raise OSError(f"more than {LIMIT >> 20} MiB of spans wait in {self.folder}")
+        self._write(spans, ".jsonl")
+
+    def set_aside(self, span: Span, why: Exception) -> None:
+        """Keep a span that cannot be taken in, as `.unreadable`, for its owner to look at. Raises OSError."""
+        make_private(self.folder)
+        path = self._write([span], ".unreadable")
+        warn_once_a_minute(str(self.folder), "a span cannot be written (%s): it is kept in %s", why, path)
+
+    def _write(self, spans: Iterable[Span], suffix: str) -> Path:
         # Sorts by time; no other process has the same number at the same moment.
-        path = self.folder / f"{time.time_ns():020d}-{os.getpid()}.jsonl"
+        path = self.folder / f"{time.time_ns():020d}-{os.getpid()}{suffix}"
         draft = path.with_suffix(".part")
         try:
             with open(draft, "x", encoding="ascii", opener=_private) as file:
@@ -48,18 +58,19 @@ class Spool:
             with suppress(OSError):
                 draft.unlink()
             raise
+        return path
 
     def drain(self, take_in: Callable[[Sequence[Span]], object]) -> int:
         """Hand all that waits to `take_in`, the oldest first, and forget it once that returns; the result is how many.
 
-        What cannot be read is set aside, as `.unreadable`, and logged.
+        A file that makes no sense is set aside, as `.unreadable`, and logged; one that may not be read is passed over.
         """
         waiting: list[Span] = []
         read: list[Path] = []
         number = 0
         for path in [path for path, _ in self._files()] + [None]:
-            if path is not None:
-                waiting += self._read(path)
+            if path is not None and (spans := self._read(path)) is not None:
+                waiting += spans
                 read.append(path)
             if waiting and (path is None or len(waiting) >= _BATCH):
                 take_in(waiting)
@@ -72,23 +83,27 @@ class Spool:
         return number
 
     def _files(self) -> list[tuple[Path, int]]:
-        """The files that are whole, the oldest first, and their sizes."""
+        """The files that are whole, the oldest first, and their sizes. Drafts nobody writes any more are removed."""
         found = []
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.folder) as entries:
             for entry in entries:
-                if entry.name.endswith(".jsonl") and entry.is_file():
-                    with suppress(FileNotFoundError):  # another process has taken it in
+                with suppress(OSError):  # another process has taken it in, or it is nothing of ours
+                    if entry.name.endswith(".jsonl") and entry.is_file():
                         found.append((Path(entry.path), entry.stat().st_size))
+                    elif entry.name.endswith(".part") and time.time() - entry.stat().st_mtime > _ABANDONED_SECONDS:
+                        os.unlink(entry.path)  # its writer was killed
         return sorted(found)
 
-    def _read(self, path: Path) -> list[Span]:
+    def _read(self, path: Path) -> list[Span] | None:
+        """What is in a file; None if it has to stay as it is."""
         try:
             lines = path.read_text(encoding="ascii").splitlines()
             return [from_json(line) for line in lines]
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise StoreError(f"spans in {path} cannot be read: {error.strerror}. Look whose file it is.") from error
+            warn_once_a_minute(str(path), "spans in %s cannot be read: %s. Look whose file it is", path, error.strerror)
+            return None
         except (ValueError, RecursionError) as error:
             aside = path.with_suffix(".unreadable")
             with suppress(FileNotFoundError):  # another process has done so

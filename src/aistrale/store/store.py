@@ -11,10 +11,10 @@ from sqlalchemy import Connection, or_, update
 
 from aistrale.prices import PriceBook, load_table
 from aistrale.records import Event
-from aistrale.spans import Span
+from aistrale.spans import STORED_KEY, Span
 from aistrale.store.budgets import BudgetStore
 from aistrale.store.completions import CompletionStore
-from aistrale.store.database import Database
+from aistrale.store.database import BUSY_SECONDS, Database
 from aistrale.store.events import EventLog, Transaction
 from aistrale.store.location import database_url
 from aistrale.store.prices import PriceStore
@@ -30,7 +30,7 @@ class Store:
     """The books in one database.
 
     Every method of its parts raises StoreError if the database cannot do what is asked, and then has
-    changed nothing. Parts may be used from any thread, and from a child after a fork.
+    changed nothing, but for those that say otherwise. Parts may be used from any thread, and from a child after a fork.
     """
 
     def __init__(self, url: str) -> None:
@@ -38,7 +38,7 @@ class Store:
         self.events = EventLog(self.database)
         self.spans = SpanStore(self.database)
         self.prices = PriceStore(self.database)
-        self.budgets = BudgetStore(self.database)
+        self.budgets = BudgetStore(self.events, self.database)
         self.completions = CompletionStore(self.database)
 
     # Few processes need these, and importing them takes a while.
@@ -55,15 +55,16 @@ class Store:
 
         return TokenStore(self.events, self.database)
 
-    def record(self, batch: Iterable[Span], *, announce: bool = True) -> list[Event]:
+    def record(self, batch: Iterable[Span], *, announce: bool = True, patience: float = BUSY_SECONDS) -> list[Event]:
         """Price spans and write them with their events and what they take from budgets. Twice is as once.
 
         announce=False leaves telling subscribers to the caller: the result is the events they are to be told of.
+        patience: seconds to wait for others to end their writing.
         """
         spans = list(batch)
         if any(span.is_inference for span in spans):
             load_table()  # takes half a second the first time: not while others wait for their turn to write
-        with self.events.transaction(announce=announce) as transaction:
+        with self.events.transaction(announce=announce, patience=patience) as transaction:
             book = PriceBook(self.prices.read(transaction.connection))
             for span in spans:
                 if (cost := book.cost(span)) is not None:
@@ -76,6 +77,14 @@ class Store:
             self.budgets.charge(transaction, added)
             _note_use_of_keys(transaction.connection, added)
         return transaction.written if self.events.has_subscribers and not announce else []
+
+    def purge(self, before: int) -> int:
+        """Forget spans, events and what budgets counted before then; returns how many spans. In transactions of some
+        thousand rows each: one that fails leaves those before it done.
+        """
+        self.events.purge(before)
+        self.budgets.purge(before)
+        return self.spans.purge(before)
 
     def close(self) -> None:
         """Close its connections. The next use opens others."""
@@ -95,11 +104,12 @@ def _tell(transaction: Transaction, span: Span) -> None:
 def _note_use_of_keys(connection: Connection, added: Iterable[Span]) -> None:
     used: dict[str, int] = {}
     for span in added:
-        if provider := span.attributes.get("aistrale.stored_key"):
-            used[provider] = max(span.end, used.get(provider, 0))
-    for provider, at in used.items():
+        if key := span.attributes.get(STORED_KEY):
+            used[key] = max(span.end, used.get(key, 0))
+    for key, at in used.items():
+        provider, _, label = key.rpartition("/")
         is_earlier = or_(tokens.c.last_used.is_(None), tokens.c.last_used < at)
-        whose = (tokens.c.provider == provider, tokens.c.is_default)
+        whose = (tokens.c.provider == provider, tokens.c.label == label)
         connection.execute(update(tokens).where(*whose, is_earlier).values(last_used=at))
 
 
@@ -120,6 +130,7 @@ def _told(span: Span) -> dict[str, Any]:
         "cost": None if span.cost is None else str(span.cost),
         "latency": span.latency,
         "cached": span.cached,
+        "cancelled": bool(attribute("aistrale.cancelled")),
         "error_type": span.error_type,
     }
 

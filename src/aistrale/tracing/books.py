@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 OPENING_SECONDS = 1.0
 """A process younger than this (from its first span on) only spools: opening a database would take longer."""
+
+_PATIENCE = 1.0
+"""Seconds to wait for others who write; after that, spans go to the spool. A fork of the process waits as long."""
+
+_ASKED_PATIENCE = 10.0
+"""The same for somebody who looks into the books, and wants all to be there."""
 
 _PURGE_SECONDS = 3600.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
@@ -61,12 +67,12 @@ class BooksSink:
             self._due = max(self._first + OPENING_SECONDS, self._again_at)
             return 0
         try:
-            self._write(spans)
+            return self._write(spans)
         except StoreError as error:
             if spans:
                 self._spool.put(spans)
             self._wait(error)
-        return 0
+            return 0
 
     def due_in(self) -> float | None:
         return None if self._due is None else max(0.0, self._due - time.monotonic())
@@ -82,25 +88,47 @@ class BooksSink:
             return len(spans)
         return 0
 
-    def take_in(self, spans: list[Span] | None = None) -> None:
-        """Write spans, and before them what is in the spool. Raises StoreError."""
-        self._write(spans or [])
+    def take_in(self, spans: list[Span]) -> int:
+        """Write spans, and before them what is in the spool; the result is how many of them are lost.
 
-    def _write(self, spans: list[Span]) -> None:
+        Raises StoreError.
+        """
+        return self._write(spans, _ASKED_PATIENCE)
+
+    def _write(self, spans: list[Span], patience: float = _PATIENCE) -> int:
         with gate.undivided():
             from aistrale.store.store import open_store
 
             store = open_store(self.url)
-        self._spool.drain(partial(self._record, store))
-        if spans:
-            self._record(store, spans)
+        record = partial(self._record, store, patience)
+        self._spool.drain(record)
+        lost = record(spans) if spans else 0
         self._store, self._pause, self._again_at, self.obstacle = store, _FIRST_PAUSE, 0.0, None
         self._due = None
         self._keep_for(store)
+        return lost
 
-    def _record(self, store: Store, spans: Iterable[Span]) -> None:
-        told = store.record(spans, announce=False)
-        self._untold.extend(told)
+    def _record(self, store: Store, patience: float, spans: Sequence[Span]) -> int:
+        """Write spans; the result is how many are lost."""
+        try:
+            self._untold.extend(store.record(spans, announce=False, patience=patience))
+            return 0
+        except (StoreError, TypeError, ValueError, AttributeError) as error:
+            # Nobody waits for what is no fault of the database's: one span is such that none can hold it.
+            if isinstance(error, StoreError) and error.unavailable:
+                raise
+            if len(spans) == 1:
+                return self._set_aside(spans[0], error)
+            middle = len(spans) // 2
+            return sum(self._record(store, patience, part) for part in (spans[:middle], spans[middle:]))
+
+    def _set_aside(self, span: Span, error: Exception) -> int:
+        try:
+            self._spool.set_aside(span, error)
+        except (OSError, TypeError, ValueError):
+            warn_once_a_minute(self.url, "a span is lost, for it cannot be written: %s", error)
+            return 1
+        return 0
 
     def delivered(self) -> None:
         """Tell subscribers of what was written, now that they may look into the books themselves."""
@@ -113,9 +141,7 @@ class BooksSink:
         if self.retention is None or time.monotonic() < self._purge_at:
             return
         self._purge_at = time.monotonic() + _PURGE_SECONDS
-        before = time.time_ns() - round(self.retention * 86_400 * 1e9)
-        store.spans.purge(before)
-        store.events.purge(before)
+        store.purge(max(0, time.time_ns() - round(self.retention * 86_400 * 1e9)))
 
     def _wait(self, error: StoreError) -> None:
         """Leave the database alone for a while; spans go to the spool meanwhile."""
@@ -149,5 +175,4 @@ def _sink_of(recorder: Recorder) -> BooksSink:
 def bring_up_to_date(url: str) -> None:
     """Write what this process has recorded, and what others have spooled. Raises StoreError."""
     recorder = books_recorder(url)
-    with recorder.holding() as waiting:
-        _sink_of(recorder).take_in(waiting)
+    recorder.deliver_by(_sink_of(recorder).take_in)

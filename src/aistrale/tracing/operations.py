@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from opentelemetry import context, trace
+from opentelemetry.util.types import AttributeValue
 
 from aistrale.spans import Kind
 from aistrale.tracing.attributes import Attributes, error_type, is_cancelled
@@ -30,21 +31,34 @@ def current(tracer: Tracer, name: str, kind: Kind, attributes: Attributes) -> It
 
 def agent_attributes(name: str, description: str | None) -> Attributes:
     """Of an agent at work."""
-    attributes: Attributes = {
-        "gen_ai.operation.name": "invoke_agent",
-        "gen_ai.agent.name": name,
-        "aistrale.surface": "sdk",
-    }
-    return attributes if description is None else {**attributes, "gen_ai.agent.description": description}
+    return _given(
+        {
+            "gen_ai.operation.name": "invoke_agent",
+            "gen_ai.agent.name": name,
+            "gen_ai.agent.description": description,
+        }
+    )
 
 
 def tool_attributes(name: str, call_id: str | None, description: str | None) -> Attributes:
     """Of a tool at work."""
-    attributes: Attributes = {
-        "gen_ai.operation.name": "execute_tool",
-        "gen_ai.tool.name": name,
-        "gen_ai.tool.type": "function",
-        "aistrale.surface": "sdk",
-    }
-    optional = {"gen_ai.tool.call.id": call_id, "gen_ai.tool.description": description}
-    return {**attributes, **{key: value for key, value in optional.items() if value is not None}}
+    return _given(
+        {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": name,
+            "gen_ai.tool.type": "function",
+            "gen_ai.tool.call.id": call_id,
+            "gen_ai.tool.description": description,
+        }
+    )
+
+
+def context_attributes(surface: str, session: str | None, user: str | None, tags: Iterable[str]) -> Attributes:
+    """Of whatever is done for somebody: by which layer, in which session, for whom, under which tags."""
+    return _given(
+        {"aistrale.surface": surface, "session.id": session, "user.id": user, "aistrale.tags": list(tags) or None}
+    )
+
+
+def _given(attributes: Mapping[str, AttributeValue | None]) -> Attributes:
+    return {name: value for name, value in attributes.items() if value is not None}

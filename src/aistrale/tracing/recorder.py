@@ -7,8 +7,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -118,13 +117,11 @@ class Recorder:
         if not self._pending.is_set():
             self._pending.set()
 
-    @contextmanager
-    def holding(self) -> Iterator[list[Span]]:
-        """What waits, for the block to deliver itself; it goes on waiting if the block fails."""
+    def deliver_by(self, deliver: Callable[[list[Span]], int]) -> None:
+        """Have what waits delivered now; it goes on waiting if that fails. The result is how many were refused."""
         with self._delivering:
             batch = list(self._queue)
-            yield batch
-            self._forget(batch)
+            self._forget(batch, deliver(batch))
         self.sink.delivered()
 
     def end(self) -> None:
