@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import struct
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import astuple, replace
@@ -567,22 +568,38 @@ def test_a_trace_may_be_deeper_than_python_calls(store: Store) -> None:
 _COUNTS = st.dictionaries(st.integers(0, 3000), st.integers(1, 2**31 - 1))
 
 
+def encoded(counts: dict[int, int]) -> bytes:
+    """The first bucket, two bytes, and the counts from there to the last, four each."""
+    if not counts:
+        return bytes(2)
+    first, last = min(counts), max(counts)
+    return struct.pack(f"<H{last - first + 1}I", first, *(counts.get(bucket, 0) for bucket in range(first, last + 1)))
+
+
 @given(_COUNTS)
-def test_durations_are_decoded_as_they_were_encoded(counts: dict[int, int]) -> None:
+def test_durations_are_encoded_as_they_were_decoded(counts: dict[int, int]) -> None:
     """Nothing before the first or after the last that occurred takes room."""
-    durations = Durations(counts)
-    assert Durations.decode(durations.encode()) == durations
-    assert len(durations.encode()) == 2 + (4 * (max(counts) - min(counts) + 1) if counts else 0)
+    assert Durations.decode(encoded(counts)).encode() == encoded(counts)
+
+
+@given(st.lists(st.integers(0, 3000), max_size=50), st.integers(0, 3000))
+def test_durations_are_counted_one_by_one(buckets: list[int], last: int) -> None:
+    """Looked at in between or not, and however many there are."""
+    durations = Durations(buckets)
+    assert durations.encode() == encoded(Counter(buckets))
+    for _ in range(5000):
+        durations.count(last)
+    assert durations.encode() == encoded(Counter(buckets) + Counter({last: 5000}))
 
 
 @given(_COUNTS, _COUNTS)
 def test_durations_are_added_up_and_taken_apart(some: dict[int, int], others: dict[int, int]) -> None:
     """Each bucket by itself."""
-    both = Durations(some)
-    both.add(Durations(others), 1)
-    assert both == Durations(Counter(some) + Counter(others))
-    both.add(Durations(others), -1)
-    assert both == Durations(some)
+    both = Durations.decode(encoded(some))
+    both.add(Durations.decode(encoded(others)), 1)
+    assert both.encode() == encoded(Counter(some) + Counter(others))
+    both.add(Durations.decode(encoded(others)), -1)
+    assert both.encode() == encoded(some)
 
 
 @given(st.lists(st.integers(1001, 10**14), min_size=1), st.integers(1, 100))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +15,9 @@ _UNIT = 1000
 
 _LAST = 3000
 """The bucket of all that takes longer than a hundred days."""
+
+_UNFOLDED = 4096
+"""Durations that are listed at most, before they are counted together."""
 
 _LANE = 32
 _LANE_BYTES = _LANE // 8
@@ -39,10 +41,11 @@ class Durations:
     is then adding numbers.
     """
 
-    __slots__ = ("_lanes",)
+    __slots__ = ("_counted", "_folded")
 
-    def __init__(self, buckets: Iterable[int] | Mapping[int, int] = ()) -> None:
-        self._lanes = sum(count << _LANE * bucket for bucket, count in Counter(buckets).items()) if buckets else 0
+    def __init__(self, buckets: Iterable[int] = ()) -> None:
+        self._folded = 0
+        self._counted = list(buckets)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Durations) and self._lanes == other._lanes
@@ -51,11 +54,23 @@ class Durations:
 
     def count(self, bucket: int) -> None:
         """Count one more."""
-        self._lanes += 1 << _LANE * bucket
+        self._counted.append(bucket)
+        if len(self._counted) >= _UNFOLDED:
+            _ = self._lanes
 
     def add(self, other: Durations, sign: int) -> None:
         """Add those of others, or with sign -1 take them out again."""
-        self._lanes += sign * other._lanes
+        self._folded += sign * other._lanes
+
+    @property
+    def _lanes(self) -> int:
+        if self._counted:
+            lanes = [0] * (max(self._counted) + 1)
+            for bucket in self._counted:
+                lanes[bucket] += 1
+            self._folded += int.from_bytes(struct.pack(f"<{len(lanes)}I", *lanes), "little")
+            self._counted.clear()
+        return self._folded
 
     def percentile(self, part: float) -> float | None:
         """The duration, in seconds, that `part` (0 to 1) of them do not exceed; None if there are none."""
@@ -77,15 +92,16 @@ class Durations:
     def decode(cls, data: bytes) -> Durations:
         """What `encode` made."""
         durations = cls()
-        durations._lanes = int.from_bytes(data[2:], "little") << _LANE * int.from_bytes(data[:2], "little")
+        durations._folded = int.from_bytes(data[2:], "little") << _LANE * int.from_bytes(data[:2], "little")
         return durations
 
     def _lanes_from_first(self) -> tuple[int, bytes]:
         """The first bucket that occurred, and the lanes from there to the last."""
-        if not self._lanes:
+        lanes = self._lanes
+        if not lanes:
             return 0, b""
-        first = ((self._lanes & -self._lanes).bit_length() - 1) // _LANE
-        rest = self._lanes >> _LANE * first
+        first = ((lanes & -lanes).bit_length() - 1) // _LANE
+        rest = lanes >> _LANE * first
         return first, rest.to_bytes(-(-rest.bit_length() // _LANE) * _LANE_BYTES, "little")
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 OPENING_SECONDS = 1.0
 """A process younger than this (from its first span on) only spools: opening a database would take longer."""
 
-_PATIENCE = 1.0
+_PATIENCE = 3.0
 """Seconds to wait for others who write; after that, spans go to the spool. A fork of the process waits as long."""
 
 _ASKED_PATIENCE = 10.0
