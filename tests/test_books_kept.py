@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from textwrap import dedent
@@ -38,6 +39,7 @@ from aistrale import Client, RetryPolicy, telemetry
 from aistrale import events as event_log
 from aistrale.spans import Span, from_json, to_json
 from aistrale.store.location import database_url, spool_folder
+from aistrale.store.migrations import LEDGER
 from aistrale.store.spool import LIMIT, Spool
 from aistrale.store.store import Store, open_store
 from aistrale.tracing.books import books_recorder
@@ -515,6 +517,52 @@ def test_whatever_else_lies_in_the_spool_is_passed_over(keeping: Store) -> None:
     assert users() == ["ada"]
     loop.unlink()
     folder.rmdir()
+
+
+def test_a_newer_database_keeps_spans_waiting(keeping: Store, tmp_path: Path) -> None:
+    """Not one is set aside or lost: they are written once this release is upgraded."""
+    client = Client(provider="echo")
+    client.run("Hello")
+    assert len(telemetry.query()) == 1
+    with keeping.database.write() as connection:
+        connection.execute(text(f"INSERT INTO {LEDGER} (version, name, applied) VALUES (99, 'later', 0)"))
+    keeping.close()
+    spool = Spool(spool_folder(keeping.database.url))
+    spool.put([call(user="spooled")])
+    client.run("Hello", user="new")
+    with pytest.raises(aistrale.StoreError, match="version 99"):
+        telemetry.query()
+    assert not list(spool.folder.glob("*.unreadable"))
+
+    engine = create_engine(keeping.database.url)
+    with engine.begin() as connection:
+        connection.execute(text(f"DELETE FROM {LEDGER} WHERE version = 99"))
+    engine.dispose()
+    assert users() == ["None", "new", "spooled"]
+
+
+def test_a_spool_that_cannot_be_looked_into_has_nothing(keeping: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """The books go on without it, and a warning says so."""
+    folder = spool_folder(keeping.database.url)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.symlink_to(folder)
+    try:
+        Client(provider="echo").run("Hello", user="ada")
+        assert users() == ["ada"]
+        assert f"spans in {folder} cannot be read" in caplog.text
+    finally:
+        folder.unlink()
+
+
+def test_what_was_set_aside_is_purged_in_its_time(keeping: Store) -> None:
+    """It may hold what was said."""
+    spool = Spool(spool_folder(keeping.database.url))
+    spool.set_aside(call(), ValueError("odd"))
+    (path,) = spool.folder.iterdir()
+    telemetry.purge("1h")
+    assert path.exists()
+    telemetry.purge(timedelta(0))
+    assert not path.exists()
 
 
 def test_draining_twice_adds_nothing_twice(keeping: Store) -> None:

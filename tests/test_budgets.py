@@ -16,11 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keeping import ON, charging, on_sqlite, run_together
 from programs import run_program
+from sqlalchemy import update
 from upstream import Upstream
 
 import aistrale
 from aistrale import Budget, BudgetExceededError, InvalidRequestError, budgets, events, telemetry
-from aistrale.records import to_nanoseconds
+from aistrale.records import moment, to_nanoseconds
+from aistrale.store.schema import budget_spend
 from aistrale.store.store import Store
 
 SPENDER = """
@@ -272,6 +274,41 @@ def test_what_repricing_adds_is_told_of_when_the_budget_is_set_again(store: Stor
     assert told() == []
     budgets.set("b", 10, thresholds=["0.5"])
     assert told() == [("b", None, "0.5")]
+
+
+@pytest.mark.parametrize("limit", [10, 10.0, "10.00", Decimal("1E+1")])
+def test_a_threshold_is_told_of_once_however_the_limit_is_written(store: Store, limit: Any) -> None:
+    """Ten dollars are ten dollars."""
+    spend(store, 6)
+    for part in (0.5, "0.50"):
+        budgets.set("b", limit, thresholds=[part])
+        spend(store, 1)
+    assert told() == [("b", None, "0.5")]
+
+
+def test_a_budget_of_an_older_release_tells_nothing_twice(store: Store) -> None:
+    """It had told of all that was passed, and did not note that."""
+    budgets.set("b", 10)
+    spend(store, "8.5")
+    before = told()
+    with store.database.write() as connection:
+        connection.execute(update(budget_spend).values(told=None))
+    spend(store, "0.01")
+    assert told() == before
+    spend(store, 2)
+    assert told() == [*before, ("b", None, "1")]
+
+
+def test_a_budget_set_again_remembers_what_was_purged(store: Store) -> None:
+    """What a hard budget has counted does not shrink with a restart; other periods stay as well."""
+    budgets.set("b", 10, period="month")
+    begin = budgets.list()[0].begin(time_ns())
+    spend(store, 3, moment(begin - 10**9))
+    spend(store, 6)
+    store.spans.purge(time_ns())
+    spend(store, 1)
+    budgets.set("b", 20, period="month")
+    assert [str(each.spent) for each in budgets.spent("b")] == ["7", "3"]
 
 
 def test_a_user_of_any_name_has_a_budget(store: Store) -> None:

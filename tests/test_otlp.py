@@ -436,7 +436,7 @@ def test_what_is_refused_for_good_is_not_sent_again(configured: Collector, tmp_p
     configured.answers.append((status, {}, b""))
     done = run_program(LOGGED, cwd=tmp_path)
     assert len(configured.sent) == 1
-    assert f"/v1/traces refused 1 of 1 spans: {status}" in done.stderr
+    assert f"{configured.url} refused 1 of 1 spans: {status}" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -474,6 +474,23 @@ def test_spans_that_are_refused_are_counted(configured: Collector, caplog: pytes
 def delivery_to(collector: Collector) -> Delivery:
     [delivery] = [each for each in telemetry.status() if each.destination.startswith(collector.url)]
     return delivery
+
+
+def test_a_collectors_address_shows_no_secrets(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither its password nor a key in its query; the last error is the collector's own."""
+    with refusing() as url:
+        secret = url.replace("://", "://bob:s3cr3t@")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"{secret}/v1/traces?api-key=k3y")
+        Client(provider="echo").run("Hello")
+        deadline = time.monotonic() + BOUND
+        while not (told := [each for each in telemetry.status() if each.destination == url and each.last_error]):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert "s3cr3t" not in f"{telemetry.status()} {caplog.text}"
+    assert "k3y" not in f"{telemetry.status()} {caplog.text}"
+    assert "left alone" not in str(told[0].last_error)
 
 
 def test_a_collector_says_when_it_wants_to_be_asked_again(configured: Collector) -> None:

@@ -118,6 +118,14 @@ def test_what_is_no_span_is_refused(line: str) -> None:
         from_json(line)
 
 
+@pytest.mark.parametrize("cost", ["NaN", "Infinity", "-Infinity", "sNaN"])
+def test_a_line_whose_cost_is_no_amount_is_no_span(cost: str) -> None:
+    """Sums of it could not be kept."""
+    line = json.dumps([cost if entry == "1" else entry for entry in json.loads(to_json(call(cost="1")))])
+    with pytest.raises(ValueError, match="no span"):
+        from_json(line)
+
+
 def test_a_name_is_kept_as_far_as_databases_can(store: Store) -> None:
     """PostgreSQL has no NUL in a text, and neither has what is no character; attributes keep both."""
     span = call(model="a\0b\ud800c")

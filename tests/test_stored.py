@@ -382,12 +382,26 @@ def test_the_use_of_a_fallbacks_key_is_noted(
 ) -> None:
     """It was used as much as the first one's."""
     monkeypatch.setenv("GROQ_BASE_URL", other_upstream.url)
+    tokens.add("openai", STORED)
     tokens.add("groq", OTHER)
     upstream.will(failure(404))
-    calling(SYNC, fallbacks=["groq/llama"]).ask()
-    assert keys(other_upstream) == [OTHER]
+    calling(SYNC, api_key=None, fallbacks=["groq/llama"]).ask()
+    assert (keys(upstream), keys(other_upstream)) == ([STORED], [OTHER])
     telemetry.query()
-    assert tokens.list("groq")[0].last_used is not None
+    assert all(token.last_used is not None for token in tokens.list())
+
+
+@pytest.mark.usefixtures("keeping", "upstream")
+def test_an_answer_from_the_cache_uses_no_key(calling: Calling) -> None:
+    """Nothing was sent with it."""
+    tokens.add("openai", STORED)
+    caller = calling(SYNC, api_key=None, cache=True)
+    caller.ask()
+    telemetry.query()
+    used = tokens.list()[0].last_used
+    assert caller.ask().cached
+    telemetry.query()
+    assert tokens.list()[0].last_used == used
 
 
 def removed() -> None:

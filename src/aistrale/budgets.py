@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from aistrale.store.budgets import BudgetStore
 
 _MOST = 1_000_000
+_PATIENCE = 0.25
+"""Seconds that a call waits for books that others write, to know what was spent."""
 
 Amount = Decimal | float | str
 
@@ -59,7 +61,7 @@ def set(
     parts = tuple(_amount(part, "a threshold") for part in thresholds)
     budget = Budget(name, _amount(limit, "limit"), period, scope, value, parts, hard)  # type: ignore[arg-type]
     bring_up_to_date(database_url())
-    _budgets().set(budget)
+    budget = _budgets().set(budget)
     watch(database_url()).look_again()
     return budget
 
@@ -111,7 +113,7 @@ class BudgetHandler(CallbackHandler):
 
         options = call.request.options
         try:
-            bring_up_to_date(self._url)
+            bring_up_to_date(self._url, _PATIENCE)
             found = open_store(self._url).budgets.check(options.session_id, call.request.user, options.tags)
             self._watch.learned(hard_budgets=found)
         except StoreError as error:

@@ -160,9 +160,10 @@ class BudgetExceededError(AistraleError):
 class StoreError(AistraleError):
     """The database could not do what was asked of it; nothing was lost.
 
-    `unavailable`: it could not be used at all, as apart from refusing what was asked.
+    `unavailable`: it could not be used at all, as apart from refusing what was asked. `unfit`: what was asked holds a
+    value that no database can keep.
     """
 
-    def __init__(self, message: str, *, unavailable: bool = False) -> None:
+    def __init__(self, message: str, *, unavailable: bool = False, unfit: bool = False) -> None:
         super().__init__(message)
-        self.unavailable = unavailable
+        self.unavailable, self.unfit = unavailable, unfit

@@ -136,7 +136,7 @@ USAGE_ATTRIBUTES = {
 }
 
 STORED_KEY = "aistrale.stored_key"
-"""The attribute that names the token a call was made with, if its key is from the books: its provider and label."""
+"""The attribute that names the tokens in the books that a call was made with: provider and label, with a slash."""
 
 encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
 """JSON in ASCII: any text can be stored so, lone surrogates and NUL too, which PostgreSQL's text cannot hold."""
@@ -178,5 +178,7 @@ def from_json(line: str) -> Span:
         span.cost = None if fields[10] is None else Decimal(fields[10])
     except (TypeError, ArithmeticError) as error:
         raise ValueError("this is no span") from error
+    if span.cost is not None and not span.cost.is_finite():
+        raise ValueError("this is no span")
     span.cost_source, span.price_version = fields[11:]
     return span

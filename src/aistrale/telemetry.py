@@ -25,8 +25,9 @@ from aistrale.prices import Price, PriceBook, load_table
 from aistrale.providers import find_profile, telemetry_name
 from aistrale.records import Summary, row_limit, to_nanoseconds
 from aistrale.spans import Span
-from aistrale.store.location import database_url
+from aistrale.store.location import database_url, spool_folder
 from aistrale.store.peek import watch
+from aistrale.store.spool import Spool
 from aistrale.threads import in_thread
 from aistrale.tracing.books import bring_up_to_date
 from aistrale.tracing.configured import recorders
@@ -81,6 +82,8 @@ def agent(
     tags: Iterable[str] = (),
 ) -> Iterator[None]:
     """A span around what an agent does: the calls to models and the tools in the block lie below it.
+
+    session, user, tags: of this span; calls and tools in the block say for themselves whose they are.
 
     >>> with aistrale.telemetry.agent("planner"):
     ...     aistrale.run("Plan my day")
@@ -143,9 +146,12 @@ def export(path: str | PathLike[str], *, format: str | None = None, **filters: U
 def purge(older_than: str | timedelta | datetime) -> int:
     """Forget the spans, and the events, that are older than so long or than a moment; returns how many spans.
 
-    What budgets counted in periods that had ended then goes as well.
+    What budgets counted in periods that had ended then goes as well, and what could not be written by then.
     """
-    return _books().purge(_moment(older_than, "older_than"))
+    before = _moment(older_than, "older_than")
+    purged = _books().purge(before)
+    Spool(spool_folder(database_url())).purge(before)
+    return purged
 
 
 def set_price(
@@ -226,8 +232,8 @@ reprice_async = in_thread(reprice)
 def _operation(
     name: str, attributes: Mapping[str, Any], session: str | None, user: str | None, tags: Iterable[str]
 ) -> AbstractContextManager[OpenSpan]:
-    listed = [] if isinstance(tags, str) else list(tags)
-    if isinstance(tags, str) or not all(isinstance(tag, str) for tag in listed):
+    listed: list[Any] = list(tags) if isinstance(tags, Iterable) and not isinstance(tags, str) else [None]
+    if not all(isinstance(tag, str) for tag in listed):
         raise InvalidRequestError(f'tags must be a list of texts, such as ["nightly"], not {tags!r}')
     for what, text in (("session", session), ("user", user), *attributes.items()):
         if not isinstance(text, str | None):

@@ -66,6 +66,7 @@ class MemoryCache:
 
 
 AWAY_SECONDS = 10.0
+"""How long no call waits for books that could not be used."""
 
 
 class StoreCache:
@@ -80,15 +81,16 @@ class StoreCache:
 
     def __init__(self, ttl: float | None = None, max_bytes: int = 256 * 1024 * 1024) -> None:
         self.ttl, self.max_bytes = ttl, max_bytes
-        self._again_at = 0.0
+        self._read_at = self._write_at = 0.0
 
     def get(self, key: str) -> Completion | None:
-        if time.monotonic() < self._again_at:
+        if time.monotonic() < self._read_at:
             return None
         try:
             kept = _completions().get(key, self.ttl)
         except StoreError as error:
-            self._look_away("the cache cannot be read: %s", error)
+            self._read_at = self._write_at = _next_try(error)
+            warn_once_a_minute("cache", "the cache cannot be read: %s", error)
             return None
         try:
             return None if kept is None else _decoded(kept)
@@ -97,7 +99,7 @@ class StoreCache:
             return None
 
     def set(self, key: str, completion: Completion) -> None:
-        if time.monotonic() < self._again_at:
+        if time.monotonic() < self._write_at:
             return
         last = completion.attempts[-1] if completion.attempts else None
         entry = {
@@ -111,13 +113,12 @@ class StoreCache:
         except (TypeError, ValueError) as error:
             warn_once_a_minute("cache", "an answer cannot be kept in the cache: %s", error)
         except StoreError as error:
-            self._look_away("an answer cannot be kept in the cache: %s", error)
+            self._write_at = _next_try(error)
+            warn_once_a_minute("cache", "an answer cannot be kept in the cache: %s", error)
 
-    def _look_away(self, said: str, error: StoreError) -> None:
-        """No other call waits for books that cannot be used, for a while."""
-        if error.unavailable:
-            self._again_at = time.monotonic() + AWAY_SECONDS
-        warn_once_a_minute("cache", said, error)
+
+def _next_try(error: StoreError) -> float:
+    return time.monotonic() + AWAY_SECONDS if error.unavailable else 0.0
 
 
 def _completions() -> CompletionStore:

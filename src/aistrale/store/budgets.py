@@ -6,6 +6,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -29,15 +30,21 @@ class BudgetStore:
         self._events = events
         self._database = database
 
-    def set(self, budget: Budget) -> None:
+    def set(self, budget: Budget) -> Budget:
         """Set a budget, in place of an earlier one of its name. What its period has seen already counts.
 
         Thresholds that are passed already are told of, unless an earlier one told of the same part of the same limit.
         """
+        # As it is read again: 0.50 is 0.5.
+        thresholds = tuple(map(rounded, budget.thresholds))
+        budget = replace(budget, limit=rounded(budget.limit), thresholds=thresholds)
+        now = time.time_ns()
         with self._events.transaction() as transaction:
             connection = transaction.connection
-            told = _told_before(connection, budget)
-            _delete(connection, budget.name)
+            goes_on = _counts_as_before(connection, budget)
+            connection.execute(delete(budgets).where(budgets.c.name == budget.name))
+            if not goes_on:
+                connection.execute(delete(budget_spend).where(budget_spend.c.budget == budget.name))
             connection.execute(
                 insert(budgets).values(
                     name=budget.name,
@@ -47,11 +54,16 @@ class BudgetStore:
                     scope_value=as_text(budget.scope_value),
                     thresholds=json.dumps([str(part) for part in budget.thresholds]),
                     hard=budget.hard,
-                    created=time.time_ns(),
+                    created=now,
                 )
             )
-            for spend in _spent_so_far(connection, budget):
-                _note(transaction, spend, told.get((spend.period, spend.scope_value), ()))
+            may_lack = not _has_spans_before(connection, budget.begin(now))
+            for spend in _spent_so_far(connection, budget, now):
+                kept = _kept(connection, budget, spend.period, spend.scope_value)
+                if kept is not None and kept.spent > spend.spent and may_lack:  # spans of this period were purged
+                    spend = replace(spend, spent=kept.spent)
+                _note(transaction, spend, _told_of(budget, kept))
+        return budget
 
     def remove(self, name: str) -> bool:
         """Forget a budget; whether there was one."""
@@ -82,8 +94,8 @@ class BudgetStore:
                         amounts[budget.period_of(span.start), value] += span.cost
             for (period, value), amount in amounts.items():
                 kept = _kept(connection, budget, period, value)
-                before, told = (kept.spent, json.loads(kept.told)) if kept else (Decimal(0), ())
-                _note(transaction, Spend(budget, period, value, rounded(before + amount)), told)
+                spent = amount + (kept.spent if kept else 0)
+                _note(transaction, Spend(budget, period, value, rounded(spent)), _told_of(budget, kept))
 
     def purge(self, before: int) -> None:
         """Forget what was spent in periods that ended before then."""
@@ -139,26 +151,52 @@ def _kept(connection: Connection, budget: Budget, period: str, value: str) -> Ro
     return connection.execute(select(budget_spend).where(_is_spend(budget, period, value))).one_or_none()
 
 
+def _told_of(budget: Budget, kept: Row[Any] | None) -> list[str]:
+    """The thresholds that were told of; before that was noted, all that were passed."""
+    if kept is None:
+        return []
+    if kept.told is not None:
+        return list(json.loads(kept.told))
+    return list(_passed(Spend(budget, kept.period, kept.scope_value, kept.spent)))
+
+
+def _passed(spend: Spend) -> dict[str, Decimal]:
+    """The thresholds that are passed, the lowest first, by a name that tells them from those of another limit."""
+    budget = spend.budget
+    return {f"{part} of {budget.limit}": part for part in sorted(budget.thresholds) if spend.passes(part)}
+
+
 def _note(transaction: Transaction, spend: Spend, told: Iterable[str]) -> None:
     """Write what was spent, and tell of the thresholds it passes that were not told of yet."""
-    budget, connection = spend.budget, transaction.connection
-    passed = {f"{part} of {budget.limit}": part for part in sorted(budget.thresholds) if spend.passes(part)}
+    connection, passed = transaction.connection, _passed(spend)
     for name, part in passed.items():
         if name not in told:
             transaction.emit("cost.threshold_exceeded", _told(spend, part))
     values = {
-        "budget": budget.name,
+        "budget": spend.budget.name,
         "period": spend.period,
         "scope_value": spend.scope_value,
         "spent": spend.spent,
         "told": json.dumps(sorted({*told, *passed})),
     }
-    connection.execute(delete(budget_spend).where(_is_spend(budget, spend.period, spend.scope_value)))
+    connection.execute(delete(budget_spend).where(_is_spend(spend.budget, spend.period, spend.scope_value)))
     connection.execute(insert(budget_spend).values(values))
 
 
-def _spent_so_far(connection: Connection, budget: Budget) -> Iterator[Spend]:
-    now = time.time_ns()
+def _counts_as_before(connection: Connection, budget: Budget) -> bool:
+    """Whether there is a budget of this name already, and it counts the same."""
+    former = next((known for known in _read(connection) if known.name == budget.name), None)
+    counts = (budget.period, budget.scope, as_text(budget.scope_value))
+    return former is not None and (former.period, former.scope, former.scope_value) == counts
+
+
+def _has_spans_before(connection: Connection, moment: int) -> bool:
+    earlier = select(spans.c.start_time).where(spans.c.start_time < moment).limit(1)
+    return connection.execute(earlier).first() is not None
+
+
+def _spent_so_far(connection: Connection, budget: Budget, now: int) -> Iterator[Spend]:
+    """What the present period has seen, as far as its spans are there."""
     column = _SCOPE_COLUMNS.get(budget.scope)
     query = select(func.sum(spans.c.cost)).where(spans.c.start_time >= budget.begin(now), spans.c.cost.is_not(None))
     if budget.scope == "tag":
@@ -171,16 +209,6 @@ def _spent_so_far(connection: Connection, budget: Budget) -> Iterator[Spend]:
     for amount, *value in connection.execute(query):
         if amount:
             yield Spend(budget, budget.period_of(now), value[0] if value else "", amount)
-
-
-def _told_before(connection: Connection, budget: Budget) -> dict[tuple[str, str], list[str]]:
-    """What a budget of this name told of already, if it counts the same, by period and by whose spending it was."""
-    former = next((known for known in _read(connection) if known.name == budget.name), None)
-    counts = (budget.period, budget.scope, as_text(budget.scope_value))
-    if former is None or (former.period, former.scope, former.scope_value) != counts:
-        return {}
-    rows = connection.execute(select(budget_spend).where(budget_spend.c.budget == budget.name))
-    return {(row.period, row.scope_value): json.loads(row.told) for row in rows}
 
 
 def _told(spend: Spend, part: Decimal) -> dict[str, Any]:

@@ -34,10 +34,8 @@ class CompletionStore:
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
         if row is not None and now - row.used > _USE_SECONDS * 10**9:
-            with (
-                suppress(StoreError),
-                self._database.write(_PATIENCE) as connection,
-            ):  # the answer is there all the same
+            # At once or not at all: the answer is there.
+            with suppress(StoreError), self._database.write(patience=0) as connection:
                 connection.execute(update(response_cache).where(table.key == key).values(used=now))
         return None if row is None else row.completion
 

@@ -85,7 +85,8 @@ class Database:
         connection.execution_options(**{_PATIENCE: patience})
         with connection.begin():
             if not self.is_sqlite:
-                connection.execute(text(f"SET LOCAL lock_timeout = {round(1000 * patience)}"))
+                milliseconds = max(1, round(1000 * patience))  # 0 would be for ever
+                connection.execute(text(f"SET LOCAL lock_timeout = {milliseconds}"))
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_WRITERS_LOCK})"))
             yield
 
@@ -125,7 +126,8 @@ class Database:
             yield
         except (DataError, IntegrityError, OverflowError, UnicodeError) as error:
             origin = _origin(error)
-            raise StoreError(f"{self.name} cannot hold a value that was given: {_said(origin)}.") from origin
+            message = f"{self.name} cannot hold a value that was given: {_said(origin)}."
+            raise StoreError(message, unfit=True) from origin
         except (SQLAlchemyError, OSError) as error:
             origin = _origin(error)
             message = f"{self.name}: {_said(origin)}. {_advice(origin, self.is_sqlite)}"
@@ -169,7 +171,8 @@ def _sqlite(path: Path) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         patience = connection.get_execution_options().get(_PATIENCE)
-        connection.exec_driver_sql(f"PRAGMA busy_timeout={round(1000 * (patience or BUSY_SECONDS))}")
+        seconds = BUSY_SECONDS if patience is None else patience
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={round(1000 * seconds)}")
         connection.exec_driver_sql("BEGIN" if patience is None else "BEGIN IMMEDIATE")
 
     return engine
@@ -204,7 +207,7 @@ def _postgres(url: str) -> Engine:
             hide_parameters=True,
         )
     except ImportError as error:
-        raise StoreError('PostgreSQL needs its driver: pip install "aistrale[server]"') from error
+        raise StoreError('PostgreSQL needs its driver: pip install "aistrale[server]"', unavailable=True) from error
 
 
 def _origin(error: Exception) -> BaseException:

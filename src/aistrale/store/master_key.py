@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -251,27 +251,32 @@ def replacing() -> Iterator[Callable[[Secret], str]]:
 
     The function returns what the user has to know or do, and raises StoreError.
     """
-    undo: list[Callable[[], str]] = []
+    replaced: list[tuple[MasterKey, Secret | None]] = []
 
     def replace(new: Secret) -> str:
         present = master_key() or create_master_key(new)
-        source, secret = present.source, present.secret
-        if secret == new:
-            return f"The new master key is in the {source}"
-        former = source.former()
-        # In two steps, the second of which touches only what was beside it: the present one is never in one place less.
-        undo.extend((partial(source.keep, secret, secret), partial(source.keep, secret, former)))
-        return source.keep(new, secret)
+        if present.secret == new:
+            return f"The new master key is in the {present.source}"
+        replaced.append((present, present.source.former()))
+        return present.source.keep(new, present.secret)
 
     try:
         yield replace
     except BaseException:
-        try:
-            for step in undo:
-                step()
-        except StoreError as error:
-            logger.warning("the former master key could not be put back: %s", error)
+        for present, former in replaced:
+            _put_back(present, former)
         raise
+
+
+def _put_back(present: MasterKey, former: Secret | None) -> None:
+    source, secret = present.source, present.secret
+    try:
+        # In two steps, the second of which touches only what is beside it: the present one is always somewhere.
+        source.keep(secret, secret)
+        source.keep(secret, former)
+    except StoreError as error:
+        if source.read() != secret:
+            logger.warning("the master key could not be put back, it is beside the new one: %s", error)
 
 
 def _secret(text: str) -> Secret | None:

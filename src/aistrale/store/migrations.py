@@ -219,7 +219,7 @@ MIGRATIONS = (
     Migration(
         6,
         "thresholds told of",
-        ("ALTER TABLE budget_spend ADD COLUMN told TEXT NOT NULL DEFAULT '[]'",),
+        ("ALTER TABLE budget_spend ADD COLUMN told TEXT",),
     ),
 )
 
@@ -242,7 +242,8 @@ def migrate(connection: Connection, migrations: Sequence[Migration], name: str) 
     if at > newest:
         raise StoreError(
             f"{name} is at version {at}, and this release of aistrale knows versions up to {newest}: "
-            "upgrade it (pip install --upgrade aistrale), or use another database"
+            "upgrade it (pip install --upgrade aistrale), or use another database",
+            unavailable=True,
         )
     if at == 0:
         connection.execute(

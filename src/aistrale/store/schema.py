@@ -175,7 +175,7 @@ budget_spend = Table(
     _key("period"),
     _key("scope_value"),
     _required("spent", Money),
-    _required("told"),
+    Column("told", Text),
 )
 
 response_cache = Table(

@@ -48,9 +48,11 @@ class SpanStore:
         """Write spans in the caller's transaction; the result is those that were not there yet."""
         unseen = {(span.trace_id, span.span_id): span for span in batch}
         rows = [_row(span) for span in unseen.values()]
-        savepoint = connection.begin_nested()
-        if not insert_many(connection, spans, rows):  # some are there already, which is rare: see which
-            savepoint.rollback()
+        with connection.begin_nested() as attempt:
+            are_new = insert_many(connection, spans, rows)
+            if not are_new:
+                attempt.rollback()
+        if not are_new:  # which is rare: see what is there already
             for key in _present(connection, unseen):
                 del unseen[key]
             rows = [_row(span) for span in unseen.values()]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class Spool:
     def put(self, spans: Iterable[Span]) -> None:
         """Keep spans. Raises OSError if there is no room or no right to."""
         make_private(self.folder)
-        if sum(size for _, size in self._files()) > LIMIT:
+        if sum(entry.st_size for _, entry in self._entries()) > LIMIT:
             raise OSError(f"more than {LIMIT >> 20} MiB of spans wait in {self.folder}")
         self._write(spans, ".jsonl")
 
@@ -60,6 +60,12 @@ class Spool:
             raise
         return path
 
+    def purge(self, before: int) -> None:
+        """Forget what was set aside before then, in nanoseconds since 1970."""
+        for path, entry in self._entries():
+            if path.suffix == ".unreadable" and entry.st_mtime_ns < before:
+                path.unlink(missing_ok=True)
+
     def drain(self, take_in: Callable[[Sequence[Span]], object]) -> int:
         """Hand all that waits to `take_in`, the oldest first, and forget it once that returns; the result is how many.
 
@@ -68,7 +74,7 @@ class Spool:
         waiting: list[Span] = []
         read: list[Path] = []
         number = 0
-        for path in [path for path, _ in self._files()] + [None]:
+        for path in [*self._files(), None]:
             if path is not None and (spans := self._read(path)) is not None:
                 waiting += spans
                 read.append(path)
@@ -82,17 +88,30 @@ class Spool:
                 read = []
         return number
 
-    def _files(self) -> list[tuple[Path, int]]:
-        """The files that are whole, the oldest first, and their sizes. Drafts nobody writes any more are removed."""
+    def _files(self) -> list[Path]:
+        """The files that are whole, the oldest first. Drafts nobody writes any more are removed."""
         found = []
-        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.folder) as entries:
-            for entry in entries:
-                with suppress(OSError):  # another process has taken it in, or it is nothing of ours
-                    if entry.name.endswith(".jsonl") and entry.is_file():
-                        found.append((Path(entry.path), entry.stat().st_size))
-                    elif entry.name.endswith(".part") and time.time() - entry.stat().st_mtime > _ABANDONED_SECONDS:
-                        os.unlink(entry.path)  # its writer was killed
+        for path, entry in self._entries():
+            if path.suffix == ".jsonl":
+                found.append(path)
+            elif path.suffix == ".part" and time.time() - entry.st_mtime > _ABANDONED_SECONDS:
+                with suppress(OSError):
+                    path.unlink()  # its writer was killed
         return sorted(found)
+
+    def _entries(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """The files that are there. A folder that cannot be read has none."""
+        try:
+            entries = list(os.scandir(self.folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            warn_once_a_minute(str(self.folder), "spans in %s cannot be read: %s", self.folder, error.strerror)
+            return
+        for entry in entries:
+            with suppress(OSError):  # another process has taken it in, or it is nothing of ours
+                if entry.is_file():
+                    yield Path(entry.path), entry.stat()
 
     def _read(self, path: Path) -> list[Span] | None:
         """What is in a file; None if it has to stay as it is."""
@@ -102,7 +121,8 @@ class Spool:
         except FileNotFoundError:
             return []
         except OSError as error:
-            warn_once_a_minute(str(path), "spans in %s cannot be read: %s. Look whose file it is", path, error.strerror)
+            said = "spans in %s cannot be read: %s. Look whose file it is"
+            warn_once_a_minute(str(self.folder), said, path, error.strerror)
             return None
         except (ValueError, RecursionError) as error:
             aside = path.with_suffix(".unreadable")

@@ -104,7 +104,7 @@ def _tell(transaction: Transaction, span: Span) -> None:
 def _note_use_of_keys(connection: Connection, added: Iterable[Span]) -> None:
     used: dict[str, int] = {}
     for span in added:
-        if key := span.attributes.get(STORED_KEY):
+        for key in span.attributes.get(STORED_KEY, ()):
             used[key] = max(span.end, used.get(key, 0))
     for key, at in used.items():
         provider, _, label = key.rpartition("/")

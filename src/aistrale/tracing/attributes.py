@@ -17,7 +17,7 @@ from aistrale.contract import Call
 from aistrale.exceptions import APIError
 from aistrale.models import Attempt, Completion, CompletionRequest, Embedding, Usage
 from aistrale.providers import telemetry_name
-from aistrale.spans import STORED_KEY, USAGE_ATTRIBUTES
+from aistrale.spans import USAGE_ATTRIBUTES
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
 """The version of the conventions these names are from."""
@@ -59,8 +59,6 @@ def start_attributes(call: Call) -> Attributes:
         attributes["session.id"] = options.session_id
     if options.conversation_id:
         attributes["gen_ai.conversation.id"] = options.conversation_id
-    if call.stored_key is not None:
-        attributes[STORED_KEY] = f"{call.provider}/{call.stored_key}"
     if options.tags:
         attributes["aistrale.tags"] = list(options.tags)
     if isinstance(request, CompletionRequest):

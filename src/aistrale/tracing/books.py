@@ -28,7 +28,7 @@ OPENING_SECONDS = 1.0
 _PATIENCE = 3.0
 """Seconds to wait for others who write; after that, spans go to the spool. A fork of the process waits as long."""
 
-_ASKED_PATIENCE = 10.0
+ASKED_PATIENCE = 10.0
 """The same for somebody who looks into the books, and wants all to be there."""
 
 _PURGE_SECONDS = 3600.0
@@ -88,12 +88,12 @@ class BooksSink:
             return len(spans)
         return 0
 
-    def take_in(self, spans: list[Span]) -> int:
-        """Write spans, and before them what is in the spool; the result is how many of them are lost.
+    def take_in(self, patience: float, spans: list[Span]) -> int:
+        """Write spans, and before them what is in the spool; the result is how many of them could not be.
 
         Raises StoreError.
         """
-        return self._write(spans, _ASKED_PATIENCE)
+        return self._write(spans, patience)
 
     def _write(self, spans: list[Span], patience: float = _PATIENCE) -> int:
         with gate.undivided():
@@ -109,26 +109,25 @@ class BooksSink:
         return lost
 
     def _record(self, store: Store, patience: float, spans: Sequence[Span]) -> int:
-        """Write spans; the result is how many are lost."""
+        """Write spans; the result is how many could not be."""
         try:
             self._untold.extend(store.record(spans, announce=False, patience=patience))
             return 0
-        except (StoreError, TypeError, ValueError, AttributeError) as error:
-            # Nobody waits for what is no fault of the database's: one span is such that none can hold it.
-            if isinstance(error, StoreError) and error.unavailable:
+        except Exception as error:
+            if isinstance(error, StoreError) and not error.unfit:
                 raise
+            # One of them is such that it cannot be written: the others are, whatever is wrong with it.
             if len(spans) == 1:
-                return self._set_aside(spans[0], error)
+                self._set_aside(spans[0], error)
+                return 1
             middle = len(spans) // 2
             return sum(self._record(store, patience, part) for part in (spans[:middle], spans[middle:]))
 
-    def _set_aside(self, span: Span, error: Exception) -> int:
+    def _set_aside(self, span: Span, error: Exception) -> None:
         try:
             self._spool.set_aside(span, error)
-        except (OSError, TypeError, ValueError):
+        except Exception:  # noqa: BLE001 - it may be anything, for no more than a span
             warn_once_a_minute(self.url, "a span is lost, for it cannot be written: %s", error)
-            return 1
-        return 0
 
     def delivered(self) -> None:
         """Tell subscribers of what was written, now that they may look into the books themselves."""
@@ -141,7 +140,9 @@ class BooksSink:
         if self.retention is None or time.monotonic() < self._purge_at:
             return
         self._purge_at = time.monotonic() + _PURGE_SECONDS
-        store.purge(max(0, time.time_ns() - round(self.retention * 86_400 * 1e9)))
+        before = max(0, time.time_ns() - round(self.retention * 86_400 * 1e9))
+        store.purge(before)
+        self._spool.purge(before)
 
     def _wait(self, error: StoreError) -> None:
         """Leave the database alone for a while; spans go to the spool meanwhile."""
@@ -172,7 +173,14 @@ def _sink_of(recorder: Recorder) -> BooksSink:
     return recorder.sink
 
 
-def bring_up_to_date(url: str) -> None:
-    """Write what this process has recorded, and what others have spooled. Raises StoreError."""
+def bring_up_to_date(url: str, patience: float = ASKED_PATIENCE) -> None:
+    """Write what this process has recorded, and what others have spooled, waiting so many seconds for others.
+
+    Raises StoreError.
+    """
     recorder = books_recorder(url)
-    recorder.deliver_by(_sink_of(recorder).take_in)
+    try:
+        recorder.deliver_by(partial(_sink_of(recorder).take_in, patience), patience)
+    except TimeoutError as error:
+        message = f"{shown(url)} is being written to, and that takes long: try again"
+        raise StoreError(message, unavailable=True) from error

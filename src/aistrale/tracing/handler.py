@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from opentelemetry import metrics, trace
 
@@ -30,6 +31,15 @@ from aistrale.tracing.recorder import Recorder
 from aistrale.tracing.tracer import OpenSpan, Tracer
 
 CAPTURE_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+
+
+@dataclass(slots=True)
+class _Open:
+    """A call's span, where it was to go, and the tokens in the books that it was sent with."""
+
+    span: OpenSpan
+    place: Attributes
+    keys: list[str] = field(default_factory=list)
 
 
 class TelemetryHandler(CallbackHandler):
@@ -55,7 +65,7 @@ class TelemetryHandler(CallbackHandler):
 
     def on_start(self, call: Call) -> None:
         span = self._tracer.start(f"{call.operation} {call.model}", "client", start_attributes(call))
-        call.state[self] = (span, where(call))
+        call.state[self] = _Open(span, where(call))
         context = span.context
         call.trace_id = span.trace_id
         parent = f"00-{call.trace_id}-{context.span_id:016x}-{context.trace_flags:02x}"
@@ -66,26 +76,31 @@ class TelemetryHandler(CallbackHandler):
             span.set(dict(input_content(call.request)))
 
     def on_attempt(self, call: Call, attempt: Attempt) -> None:
+        opened: _Open = call.state[self]
+        if call.stored_key is not None and (key := f"{call.provider}/{call.stored_key}") not in opened.keys:
+            opened.keys.append(key)
         if attempt.error is None and len(call.attempts) == 1:
             return  # the usual case: one attempt, which is the call, and the span says all of it
-        span, _ = self._of(call)
+        span = opened.span
         if span.is_recording:
             span.event("aistrale.attempt", attempt_attributes(attempt, len(call.attempts)))
             if attempt.opened_circuit:
                 span.event("aistrale.provider_failed", attempt_attributes(attempt, len(call.attempts)))
 
     def on_end(self, call: Call, result: Completion | Embedding) -> None:
-        span, start = self._of(call)
+        opened: _Open = call.state[self]
+        span = opened.span
         if span.is_recording:
-            span.set(self._outcome(call, result, start))
+            span.set(self._outcome(call, result, opened))
             span.end(cost=result.reported_cost)
         self._metrics.record(call, result.latency, result.usage, result)
 
     def on_error(self, call: Call, error: BaseException) -> None:
-        span, start = self._of(call)
+        opened: _Open = call.state[self]
+        span = opened.span
         kind = None if is_cancelled(error) else error_type(error)
         if span.is_recording:
-            span.set(self._outcome(call, call.partial, start))
+            span.set(self._outcome(call, call.partial, opened))
             if kind is None:
                 span.set({"aistrale.cancelled": True})
             # A provider's message may quote the prompt.
@@ -93,16 +108,12 @@ class TelemetryHandler(CallbackHandler):
             span.end(kind, str(error) if self._capture else None, cost)
         self._metrics.record_failure(call, kind)
 
-    def _of(self, call: Call) -> tuple[OpenSpan, Attributes]:
-        state: tuple[OpenSpan, Attributes] = call.state[self]
-        return state
-
-    def _outcome(self, call: Call, result: Completion | Embedding | None, start: Attributes) -> Attributes:
+    def _outcome(self, call: Call, result: Completion | Embedding | None, opened: _Open) -> Attributes:
         attributes = {} if result is None else result_attributes(result)
-        if where(call) is not start:  # a fallback led it elsewhere
+        if where(call) is not opened.place:  # a fallback led it elsewhere
             attributes.update(where(call))
-            if call.stored_key is not None:
-                attributes[STORED_KEY] = f"{call.provider}/{call.stored_key}"
+        if opened.keys:
+            attributes[STORED_KEY] = opened.keys
         if self._capture and isinstance(result, Completion):
             attributes["gen_ai.output.messages"] = output_content(result)
         return attributes

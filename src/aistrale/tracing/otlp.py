@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from aistrale.exceptions import AistraleError, APIError, ConfigurationError, NetworkError, ServerError
 from aistrale.forks import gate
-from aistrale.http import HTTPRequest, Timeout, check_header, retry_after_seconds
+from aistrale.http import HTTPRequest, Timeout, check_header, host_of, retry_after_seconds
 from aistrale.logs import warn_once_a_minute
 from aistrale.prices import PriceBook, is_table_loaded, load_table
 from aistrale.spans import Span
@@ -42,6 +42,8 @@ class OTLPSink:
 
     def __init__(self, url: str, headers: tuple[tuple[str, str], ...], timeout: float, compress: bool) -> None:
         self._url, self._headers = url, dict(headers)
+        self.name = host_of(url)
+        self.obstacle: Exception | None = None
         self._timeout = Timeout(connect=min(timeout, 10.0), read=timeout, total=timeout)
         self._compress = compress
         self._transport: HTTPXTransport | None = None
@@ -49,24 +51,17 @@ class OTLPSink:
 
     def deliver(self, spans: list[Span], *, at_exit: bool) -> int:
         if time.monotonic() < self._again_at:
-            raise NetworkError(f"{self._url} did not take spans just now and is left alone for a while")
+            raise NetworkError(f"{self.name} did not take spans just now and is left alone for a while")
         try:
             refused = self._post(_encoded(spans, at_exit), len(spans), EXIT_TIMEOUT if at_exit else self._timeout)
         except AistraleError as error:
             asked = error.retry_after if isinstance(error, APIError) else None
             self._again_at = time.monotonic() + (self._pause if asked is None else min(asked, _LONGEST_ASKED))
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            self.obstacle = error
             raise
-        self._again_at, self._pause = 0.0, 1.0
+        self._again_at, self._pause, self.obstacle = 0.0, 1.0, None
         return refused
-
-    @property
-    def name(self) -> str:
-        return self._url
-
-    @property
-    def obstacle(self) -> None:
-        return None
 
     def due_in(self) -> float | None:
         return None
@@ -80,7 +75,8 @@ class OTLPSink:
     def _post(self, body: bytes, number: int, timeout: Timeout) -> int:
         """Send so many spans; the result is how many of them were refused for good."""
         if self._transport is None:
-            from aistrale.transport.sync_http import HTTPXTransport
+            with gate.undivided():
+                from aistrale.transport.sync_http import HTTPXTransport
 
             self._transport = HTTPXTransport()
         headers = {"Content-Type": "application/x-protobuf", **self._headers}
@@ -90,15 +86,15 @@ class OTLPSink:
         answer = response.read(65_536)
         if response.status in _RETRYABLE:
             pause = retry_after_seconds(response.headers)
-            raise ServerError(f"{self._url} answered {response.status}", status=response.status, retry_after=pause)
+            raise ServerError(f"{self.name} answered {response.status}", status=response.status, retry_after=pause)
         if 200 <= response.status < 300:
             refused, why = _refused(answer)
         else:
             # The specification forbids another try: the same spans would be refused again.
             refused, why = number, f"{response.status} {answer[:200]!r}"
         if refused:
-            warn_once_a_minute(self._url, "%s refused %d of %d spans: %s", self._url, refused, number, why)
-        return min(refused, number)
+            warn_once_a_minute(self.name, "%s refused %d of %d spans: %s", self.name, refused, number, why)
+        return max(0, min(refused, number))
 
 
 def _refused(answer: bytes) -> tuple[int, str]:

@@ -59,8 +59,8 @@ class Delivery:
     """How the spans of this process get to one place, since it began or was forked.
 
     destination: the database, or a collector's address. waiting: spans that wait. delivered: spans that are there,
-    or in files that the database is filled from. dropped: spans that are lost, because too many waited, they were
-    refused, or the process ended. last_error: why they wait, or are kept in files, at present.
+    or in files that the database is filled from. dropped: spans that are not, because too many waited, they were
+    refused or set aside, or the process ended. last_error: why they wait, or are kept in files, at present.
     """
 
     destination: str
@@ -117,11 +117,23 @@ class Recorder:
         if not self._pending.is_set():
             self._pending.set()
 
-    def deliver_by(self, deliver: Callable[[list[Span]], int]) -> None:
-        """Have what waits delivered now; it goes on waiting if that fails. The result is how many were refused."""
-        with self._delivering:
-            batch = list(self._queue)
-            self._forget(batch, deliver(batch))
+    def deliver_by(self, deliver: Callable[[list[Span]], int], patience: float) -> None:
+        """Have what waits delivered now, in batches or as none; `deliver` says how many of one were refused.
+
+        It goes on waiting if that fails. Raises TimeoutError if another delivery takes longer than so many seconds.
+        """
+        if not self._delivering.acquire(timeout=patience):
+            raise TimeoutError
+        try:
+            waiting = len(self._queue)
+            while True:
+                batch = list(self._queue)[: min(waiting, self.sink.batch)]
+                self._forget(batch, deliver(batch))
+                waiting -= len(batch)
+                if waiting <= 0:
+                    break
+        finally:
+            self._delivering.release()
         self.sink.delivered()
 
     def end(self) -> None:
@@ -136,7 +148,7 @@ class Recorder:
             self._queue.clear()
             if lost := self.sink.give_up(rest):
                 self._drop(lost)
-                why = self.last_error or "there was no time"
+                why = self.sink.obstacle or self.last_error or "there was no time"
                 warn_once_a_minute(self.sink.name, "%d spans are lost with the end of the process: %s", lost, why)
 
     def _start(self) -> None:
