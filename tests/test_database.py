@@ -266,9 +266,16 @@ def contents(database: Database, names: set[str]) -> dict[str, list[tuple[Any, .
 
 
 def assert_kept(before: dict[str, list[tuple[Any, ...]]], after: dict[str, list[tuple[Any, ...]]]) -> None:
-    """Every row, with every value it had; a newer table may have further columns."""
+    """Every row, with every value it had; a newer table may have further columns.
+
+    Percentiles of the past are not known any more: they were kept in other buckets.
+    """
     for name, former in before.items():
-        assert [row[: len(old)] for row, old in zip(after[name], former, strict=True)] == former
+        rows = [row[: len(old)] for row, old in zip(after[name], former, strict=True)]
+        if name == "span_hours":
+            assert [bytes(value) for row in rows for value in row[-2:]] == [bytes(2)] * 2 * len(rows)
+            rows, former = ([row[:-2] for row in each] for each in (rows, former))
+        assert rows == former
 
 
 @pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))

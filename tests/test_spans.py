@@ -361,8 +361,8 @@ def plainly(spans: Iterable[Span], by: str) -> list[Summary]:
 
 
 def nearly(exact: Percentiles) -> tuple[Any, ...]:
-    """Within half a percent."""
-    return tuple(None if seconds is None else pytest.approx(seconds, rel=0.005) for seconds in astuple(exact))
+    """Within one percent."""
+    return tuple(None if seconds is None else pytest.approx(seconds, rel=0.01) for seconds in astuple(exact))
 
 
 def assert_add_up(store: Store, spans: list[Span], windows: list[SpanFilter]) -> None:
@@ -398,7 +398,7 @@ WINDOWS = {
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_summaries_add_up(store: Store, seed: int) -> None:
-    """By whatever, over whatever time: counts, tokens and money exactly, percentiles within half a percent."""
+    """By whatever, over whatever time: counts, tokens and money exactly, percentiles within one percent."""
     spans = made_up(random.Random(seed), 300)
     for at in range(0, 300, 100):
         add(store, spans[at : at + 100])
@@ -573,7 +573,7 @@ def test_a_trace_may_be_deeper_than_python_calls(store: Store) -> None:
 # Percentiles
 
 
-_COUNTS = st.dictionaries(st.integers(0, 3000), st.integers(1, 2**31 - 1))
+_COUNTS = st.dictionaries(st.integers(0, 1505), st.integers(1, 2**31 - 1))
 
 
 def encoded(counts: dict[int, int]) -> bytes:
@@ -590,7 +590,7 @@ def test_durations_are_encoded_as_they_were_decoded(counts: dict[int, int]) -> N
     assert Durations.decode(encoded(counts)).encode() == encoded(counts)
 
 
-@given(st.lists(st.integers(0, 3000), max_size=50), st.integers(0, 3000))
+@given(st.lists(st.integers(0, 1505), max_size=50), st.integers(0, 1505))
 def test_durations_are_counted_one_by_one(buckets: list[int], last: int) -> None:
     """Looked at in between or not, and however many there are."""
     durations = Durations(buckets)
@@ -611,11 +611,11 @@ def test_durations_are_added_up_and_taken_apart(some: dict[int, int], others: di
 
 
 @given(st.lists(st.integers(1001, 10**14), min_size=1), st.integers(1, 100))
-def test_percentiles_are_within_half_a_percent(nanoseconds: list[int], percent: int) -> None:
+def test_percentiles_are_within_one_percent(nanoseconds: list[int], percent: int) -> None:
     """Of the duration that so many in a hundred do not exceed, from a microsecond to a day."""
     exact = sorted(nanoseconds)[math.ceil(Fraction(percent, 100) * len(nanoseconds)) - 1] / 1e9
     told = Durations(map(bucket_of, nanoseconds)).percentile(percent / 100)
-    assert told == pytest.approx(exact, rel=0.005)
+    assert told == pytest.approx(exact, rel=0.01)
 
 
 @given(st.integers(-(10**18), 10**30))

@@ -71,7 +71,7 @@ class Summary:
 
     errors: how many failed. cached: how many were answered by a cache. unpriced: how many have no known
     cost, which `cost` (US dollars) therefore leaves out. Tokens are totals that include the parts.
-    latency, time_to_first_token: percentiles in seconds, within half a percent; None if there were none.
+    latency, time_to_first_token: percentiles in seconds, within one percent; None if there were none.
     """
 
     key: str

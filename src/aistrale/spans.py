@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -138,8 +139,33 @@ USAGE_ATTRIBUTES = {
 STORED_KEY = "aistrale.stored_key"
 """The attribute that names the tokens in the books that a call was made with: provider and label, with a slash."""
 
-encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
-"""JSON in ASCII: any text can be stored so, lone surrogates and NUL too, which PostgreSQL's text cannot hold."""
+_in_ascii = json.JSONEncoder(separators=(",", ":"), default=str).encode
+"""JSON in ASCII: any text can be kept so, lone surrogates too."""
+
+
+def encode(value: Any) -> str:
+    """JSON as the database keeps it; NUL, which PostgreSQL's text cannot hold, is escaped in it."""
+    from orjson import JSONEncodeError, dumps  # loaded with the database, not with the call
+
+    try:
+        text = dumps(value, default=str).decode()
+    except JSONEncodeError:  # lone surrogates, large numbers, keys that are no texts
+        return _in_ascii(value)
+    # It says null for what is no finite number.
+    return _in_ascii(value) if "null" in text and not _is_finite(value) else text
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return True
+    return all(type(entry) in _NO_FLOATS or _is_finite(entry) for entry in value)
+
+
+_NO_FLOATS = frozenset((str, int, bool, type(None)))
 
 
 def encode_events(events: Iterable[SpanEvent]) -> str | None:
@@ -155,7 +181,7 @@ def decode_events(text: str | None) -> tuple[SpanEvent, ...]:
 
 def to_json(span: Span) -> str:
     """A span as one line of JSON, from which `from_json` makes the same again."""
-    return encode(
+    return _in_ascii(
         [
             *(span.trace_id, span.span_id, span.name, span.start, span.end, span.parent_id, span.kind, span.status),
             span.attributes,

@@ -19,7 +19,7 @@ LEDGER = "aistrale_migrations"
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step. `statements` are SQL, with {bytes} for the type of binary data."""
+    """One step. `statements` are SQL, with {bytes} for the type of binary data, {nothing} for two zero bytes of it."""
 
     version: int
     name: str
@@ -221,9 +221,17 @@ MIGRATIONS = (
         "thresholds told of",
         ("ALTER TABLE budget_spend ADD COLUMN told TEXT",),
     ),
+    Migration(
+        7,
+        "percentiles in buckets of two hundredths",
+        ("UPDATE span_hours SET latencies = {nothing}, first_tokens = {nothing}",),
+    ),
 )
 
-_WORDS = {"sqlite": {"bytes": "BLOB"}, "postgresql": {"bytes": "BYTEA"}}
+_WORDS = {
+    "sqlite": {"bytes": "BLOB", "nothing": "x'0000'"},
+    "postgresql": {"bytes": "BYTEA", "nothing": r"'\x0000'"},
+}
 
 
 def version_of(connection: Connection) -> int:

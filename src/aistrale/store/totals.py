@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-_GROWTH = 1.01
+_GROWTH = 1.02
 _LOG_GROWTH = math.log(_GROWTH)
 _UNIT = 1000
 """Nanoseconds: nothing shorter is told apart."""
 
-_LAST = 3000
+_LAST = 1505
 """The bucket of all that takes longer than a hundred days."""
 
 _UNFOLDED = 4096
@@ -30,12 +30,12 @@ COUNTS = ("calls", "unpriced", *COUNTED_COLUMNS)
 
 
 def bucket_of(nanoseconds: int) -> int:
-    """The bucket of a duration: each is a hundredth wider than the one before."""
+    """The bucket of a duration: each is two hundredths wider than the one before."""
     return min(_LAST, math.ceil(math.log(nanoseconds / _UNIT) / _LOG_GROWTH)) if nanoseconds > _UNIT else 0
 
 
 class Durations:
-    """How often each bucket of durations occurred: percentiles to half a percent, in a few kilobytes.
+    """How often each bucket of durations occurred: percentiles to one percent, in a kilobyte or two.
 
     One large number, whose lanes of 32 bits are the counts: adding thousands of histograms up, which a summary does,
     is then adding numbers.
