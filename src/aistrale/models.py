@@ -224,7 +224,8 @@ class CallOptions:
 
     `surface` names the layer the call came through (`sdk`, `langchain`, `cli`, ...), `session_id` the
     session it belongs to, `conversation_id` the caller's own name for that, and `tags` whatever the caller
-    wants to find it by; they go to handlers only.
+    wants to find it by; they go to handlers only. `parent` is the OpenTelemetry SpanContext that the call's span lies
+    below, where that is not the current one.
     """
 
     provider: str | None = None
@@ -239,6 +240,7 @@ class CallOptions:
     conversation_id: str | None = None
     surface: str = "sdk"
     tags: tuple[str, ...] = ()
+    parent: Any = None
 
     def __post_init__(self) -> None:
         for name, value in self.headers.items():

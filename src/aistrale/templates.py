@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
@@ -124,6 +124,20 @@ _PLACEHOLDER = re.compile(r"\{\{(?P<escape>!*)[ \t]*(?P<name>[^\s{}!]+)[ \t]*\}\
 
 def _placeholders(text: str) -> Iterable[re.Match[str]]:
     return (match for match in _PLACEHOLDER.finditer(text) if match["name"].isidentifier())
+
+
+def pieces(text: str) -> Iterator[tuple[str, str | None]]:
+    """A template's text in parts: what comes out as it is, each followed by the variable that comes then, or None."""
+    plain, at = "", 0
+    for match in _placeholders(text):
+        plain += text[at : match.start()]
+        at = match.end()
+        if match["escape"]:
+            plain += "{{" + match[0][3:]
+        else:
+            yield plain, match["name"]
+            plain = ""
+    yield plain + text[at:], None
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:

@@ -64,7 +64,9 @@ class TelemetryHandler(CallbackHandler):
         self._capture = _captures() if capture_content is None else capture_content
 
     def on_start(self, call: Call) -> None:
-        span = self._tracer.start(f"{call.operation} {call.model}", "client", start_attributes(call))
+        span = self._tracer.start(
+            f"{call.operation} {call.model}", "client", start_attributes(call), call.request.options.parent
+        )
         call.state[self] = _Open(span, where(call))
         context = span.context
         call.trace_id = span.trace_id
