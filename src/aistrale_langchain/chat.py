@@ -1,0 +1,228 @@
+"""`ChatAistrale`: every provider as a LangChain chat model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, Literal
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import LanguageModelInput, ModelProfile
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.output_parsers.base import OutputParserLike
+from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.pydantic import is_basemodel_subclass
+
+from aistrale.contract import Handlers
+from aistrale.models import Completion, CompletionRequest
+from aistrale_langchain.errors import model_errors
+from aistrale_langchain.messages import PROVIDER, answer, end, messages_of, piece
+from aistrale_langchain.model import RunManager, Sampling
+from aistrale_langchain.profiles import profile_of
+from aistrale_langchain.serialization import register
+
+Method = Literal["json_schema", "function_calling", "json_mode"]
+
+
+class ChatAistrale(Sampling, BaseChatModel):
+    """A chat model of any provider.
+
+    >>> model = ChatAistrale(model="openai/gpt-4o")
+    >>> model.invoke("Hello, world!").content
+
+    Retries, fallbacks, timeouts and telemetry are those of `aistrale.Client`. Errors are Aistrale's and LangChain's at
+    once. n: how many answers to ask for.
+    """
+
+    n: int | None = None
+    reasoning_effort: str | None = None
+
+    # The contract
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        with model_errors():
+            return _result(self.client.core.gateway.complete(*self._request(messages, stop, run_manager, kwargs)))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        with model_errors():
+            return _result(
+                await self.client.core.gateway.acomplete(*self._request(messages, stop, run_manager, kwargs))
+            )
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        with (
+            model_errors(),
+            self.client.core.gateway.stream(*self._request(messages, stop, run_manager, kwargs)) as stream,
+        ):
+            for chunk in stream:
+                if (message := piece(chunk)) is not None:
+                    yield ChatGenerationChunk(message=message)
+            yield ChatGenerationChunk(message=end(stream.completion))
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        with model_errors():
+            async with self.client.core.gateway.astream(*self._request(messages, stop, run_manager, kwargs)) as stream:
+                async for chunk in stream:
+                    if (message := piece(chunk)) is not None:
+                        yield ChatGenerationChunk(message=message)
+                yield ChatGenerationChunk(message=end(stream.completion))
+
+    def _request(
+        self, messages: list[BaseMessage], stop: list[str] | None, run: RunManager, given: Mapping[str, Any]
+    ) -> tuple[CompletionRequest, Handlers]:
+        options = self.options(stop, given)
+        for name in ("n", "reasoning_effort"):
+            if name not in options and (value := getattr(self, name)) is not None:
+                options[name] = value
+        options.pop("stream", None)  # which of the methods is called says so
+        return self.request(messages_of(messages), options, run)
+
+    # Tools and structured output
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: dict[str, Any] | str | bool | None = None,
+        strict: bool | None = None,
+        parallel_tool_calls: bool | None = None,
+        response_format: dict[str, Any] | type | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """The model with tools it may call.
+
+        tool_choice: "auto", "none", "any" or True for whichever it likes, a tool's name, or OpenAI's dict. strict: have
+        arguments fit their schemas exactly, where the provider can. response_format: the shape of its last answer.
+        """
+        kwargs["tools"] = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
+        if tool_choice is not None and tool_choice is not False:
+            kwargs["tool_choice"] = "required" if tool_choice in ("any", True) else tool_choice
+        if parallel_tool_calls is not None:
+            kwargs["parallel_tool_calls"] = parallel_tool_calls
+        if response_format is not None:
+            kwargs["response_format"] = _response_format(response_format, strict)
+        return super().bind(**kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type | None = None,
+        *,
+        method: Method = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        tools: Sequence[Any] | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | Any]:
+        """The model with answers in a shape: an instance of a pydantic class, else a dict.
+
+        method: "json_schema" by the provider's own structured output, "function_calling" by a tool, "json_mode" by
+        asking for some JSON, whose shape the prompt has to describe. include_raw: a dict of `raw`, `parsed` and
+        `parsing_error` instead of an error. tools: it may call meanwhile.
+        """
+        if schema is None and method != "json_mode":
+            raise ValueError("schema must be specified when method is not 'json_mode'.")
+        is_pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
+        kwargs["ls_structured_output_format"] = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
+        parser: OutputParserLike[Any]
+        if method == "function_calling":
+            name = convert_to_openai_tool(schema)["function"]["name"]  # type: ignore[arg-type]
+            bound = self.bind_tools(
+                [schema, *(tools or ())],  # type: ignore[list-item]
+                tool_choice=name,
+                strict=strict,
+                parallel_tool_calls=False,
+                **kwargs,
+            )
+            if is_pydantic:
+                parser = PydanticToolsParser(tools=[schema], first_tool_only=True)  # type: ignore[list-item]
+            else:
+                parser = JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+        else:
+            shape: Any = {"type": "json_object"} if method == "json_mode" else _response_format(schema, strict)
+            if tools:
+                bound = self.bind_tools(tools, response_format=shape, strict=strict, **kwargs)
+            else:
+                bound = super().bind(response_format=shape, **kwargs)
+            parser = PydanticOutputParser(pydantic_object=schema) if is_pydantic else JsonOutputParser()  # type: ignore[arg-type]
+        return _with_raw(bound, parser) if include_raw else bound | parser
+
+    # What LangChain asks of a model
+
+    @property
+    def _llm_type(self) -> str:
+        return "aistrale-chat"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "provider": self.provider,
+            **self.options(None, {}),
+            "n": self.n,
+            "reasoning_effort": self.reasoning_effort,
+        }
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop, **kwargs)
+        params["ls_provider"] = PROVIDER
+        return params
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        return profile_of(self.provider, self.model)
+
+
+register(ChatAistrale)
+
+
+def _result(completion: Completion) -> ChatResult:
+    return ChatResult(
+        generations=[ChatGeneration(message=answer(completion, choice)) for choice in completion.choices],
+        llm_output={"model_name": completion.model},
+    )
+
+
+def _response_format(schema: Any, strict: bool | None) -> dict[str, Any]:
+    """A schema as OpenAI's `response_format`; what is one already as it is."""
+    if isinstance(schema, Mapping) and schema.get("type") in ("json_schema", "json_object", "text"):
+        return dict(schema)
+    described = convert_to_json_schema(schema, strict=strict)
+    name = described.get("title") or "output"
+    entry = {"name": name, "schema": described}
+    return {"type": "json_schema", "json_schema": entry if strict is None else {**entry, "strict": strict}}
+
+
+def _with_raw(bound: Runnable[Any, Any], parser: Any) -> Runnable[Any, Any]:
+    parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+    unparsed = RunnablePassthrough.assign(parsed=lambda _: None)
+    return RunnableMap(raw=bound) | parsed.with_fallbacks([unparsed], exception_key="parsing_error")

@@ -1,0 +1,48 @@
+"""`AistraleEmbeddings`: the vectors of any provider's model."""
+
+from __future__ import annotations
+
+from langchain_core.embeddings import Embeddings
+
+from aistrale_langchain.errors import model_errors
+from aistrale_langchain.model import Connection
+
+
+class AistraleEmbeddings(Connection, Embeddings):
+    """Vectors of texts.
+
+    >>> AistraleEmbeddings(model="openai/text-embedding-3-small").embed_query("Hello")
+
+    batch_size: how many texts are sent in one request. dimensions: the length of the vectors, where the model can.
+    """
+
+    batch_size: int = 256
+    dimensions: int | None = None
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """The vectors of texts, in their order. Raises errors that are Aistrale's and LangChain's."""
+        with model_errors():
+            return [
+                vector
+                for batch in self._batches(texts)
+                for vector in self.client.embed(batch, dimensions=self.dimensions)
+            ]
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        """`embed_documents` for async code."""
+        vectors: list[list[float]] = []
+        with model_errors():
+            for batch in self._batches(texts):
+                vectors += await self.async_client.embed(batch, dimensions=self.dimensions)
+        return vectors
+
+    def embed_query(self, text: str) -> list[float]:
+        """The vector of one text."""
+        return self.embed_documents([text])[0]
+
+    async def aembed_query(self, text: str) -> list[float]:
+        """`embed_query` for async code."""
+        return (await self.aembed_documents([text]))[0]
+
+    def _batches(self, texts: list[str]) -> list[list[str]]:
+        return [texts[at : at + self.batch_size] for at in range(0, len(texts), self.batch_size)]

@@ -1,0 +1,162 @@
+"""`AistraleLLM`: every provider as a LangChain text model, for `prompt | llm | parser` and classic chains."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.llms import BaseLLM
+from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+
+from aistrale.contract import Handlers
+from aistrale.models import Completion, CompletionRequest
+from aistrale_langchain.errors import model_errors
+from aistrale_langchain.messages import PROVIDER, metadata, usage_metadata
+from aistrale_langchain.model import RunManager, Sampling
+from aistrale_langchain.serialization import register
+
+
+class AistraleLLM(Sampling, BaseLLM):
+    """A text model: a prompt in, a text out.
+
+    >>> llm = AistraleLLM(model="gpt-4", provider="openai")
+    >>> (prompt | llm | parser).invoke({"topic": "bears"})
+
+    batch_concurrency: how many prompts of one batch are asked at a time. `generation_info` of each answer says which
+    model it is of, how it ended, and what tokens it took.
+    """
+
+    batch_concurrency: int = 8
+
+    # The contract
+
+    def _generate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        def ask(prompt: str) -> Completion:
+            return self.client.core.gateway.complete(*self._request(prompt, stop, run_manager, kwargs))
+
+        with model_errors():
+            if len(prompts) == 1:
+                return _result([ask(prompts[0])])
+            with ThreadPoolExecutor(min(self.batch_concurrency, len(prompts))) as pool:
+                return _result(list(pool.map(ask, prompts)))
+
+    async def _agenerate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        at_once = asyncio.Semaphore(self.batch_concurrency)
+
+        async def ask(prompt: str) -> Completion:
+            async with at_once:
+                return await self.client.core.gateway.acomplete(*self._request(prompt, stop, run_manager, kwargs))
+
+        with model_errors():
+            if len(prompts) == 1:
+                return _result([await ask(prompts[0])])
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(ask(prompt)) for prompt in prompts]
+            except BaseExceptionGroup as failed:
+                raise failed.exceptions[0] from None
+            return _result([task.result() for task in tasks])
+
+    async def agenerate(
+        self, prompts: list[str], stop: list[str] | None = None, callbacks: Any = None, **kwargs: Any
+    ) -> LLMResult:
+        """As LangChain's, which fails where callbacks are an empty list."""
+        return await super().agenerate(prompts, stop, callbacks or None, **kwargs)
+
+    def _stream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[GenerationChunk]:
+        with (
+            model_errors(),
+            self.client.core.gateway.stream(*self._request(prompt, stop, run_manager, kwargs)) as stream,
+        ):
+            for piece in stream:
+                if piece.text:
+                    chunk = GenerationChunk(text=piece.text)
+                    if run_manager is not None:
+                        run_manager.on_llm_new_token(piece.text, chunk=chunk)
+                    yield chunk
+            yield GenerationChunk(text="", generation_info=_info(stream.completion))
+
+    async def _astream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[GenerationChunk]:
+        with model_errors():
+            async with self.client.core.gateway.astream(*self._request(prompt, stop, run_manager, kwargs)) as stream:
+                async for piece in stream:
+                    if piece.text:
+                        chunk = GenerationChunk(text=piece.text)
+                        if run_manager is not None:
+                            await run_manager.on_llm_new_token(piece.text, chunk=chunk)
+                        yield chunk
+                yield GenerationChunk(text="", generation_info=_info(stream.completion))
+
+    def _request(
+        self, prompt: str, stop: list[str] | None, run: RunManager, given: Mapping[str, Any]
+    ) -> tuple[CompletionRequest, Handlers]:
+        return self.request(prompt, self.options(stop, given), run)
+
+    # What LangChain asks of a model
+
+    @property
+    def _llm_type(self) -> str:
+        return "aistrale"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": self.model, "provider": self.provider, **self.options(None, {})}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop, **kwargs)
+        params["ls_provider"] = PROVIDER
+        return params
+
+
+register(AistraleLLM)
+
+
+def _result(completions: list[Completion]) -> LLMResult:
+    """The answers, each with its own tokens: LangChain keeps those of the whole for the first prompt alone."""
+    generations = [[Generation(text=answer.text, generation_info=_info(answer))] for answer in completions]
+    usages = [answer.usage for answer in completions if answer.usage is not None]
+    output: dict[str, Any] = {"model_name": completions[0].model} if completions else {}
+    if usages:
+        total = usages[0]
+        for usage in usages[1:]:
+            total += usage
+        output["token_usage"] = {
+            "prompt_tokens": total.input_tokens,
+            "completion_tokens": total.output_tokens,
+            "total_tokens": total.total_tokens,
+        }
+    return LLMResult(generations=generations, llm_output=output)
+
+
+def _info(completion: Completion) -> dict[str, Any]:
+    info = metadata(completion, completion.choices[0]) if completion.choices else {}
+    usage = usage_metadata(completion.usage)
+    return info if usage is None else {**info, "usage_metadata": usage}
