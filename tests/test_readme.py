@@ -71,7 +71,9 @@ InvalidRequestError('The prompt is empty: pass a text or at least one message wi
             "echo 13 0 0 ...\n",
             "inference.completed\n",
             "Answer Ada kindly: Why?\n",
-            "echo echo 0\n", 'Hello, world!\n']
+            "echo echo 0\n",
+            "Hello, world!\n",
+        ]
     )
 
 
