@@ -2,16 +2,18 @@
 
 import asyncio
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from langchain_core import exceptions as langchain
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
+from langchain_core.outputs import LLMResult
 from langchain_core.prompts import PromptTemplate
 from model_behaviour import behave
 from programs import printed
-from upstream import Upstream, completion, failure, plain
+from upstream import Gate, Upstream, completion, failure, plain
 
 import aistrale
 from aistrale_langchain import AistraleLLM, ChatAistrale
@@ -164,15 +166,26 @@ def test_a_chain_of_prompt_model_and_parser(upstream: Upstream) -> None:
     assert "".join(chain.stream({"word": "cheese"})) == "Say cheese"
 
 
-def test_a_batch_is_asked_at_once_and_each_has_its_usage(upstream: Upstream) -> None:
-    """In order, sync and async."""
-    llm = AistraleLLM(**options(upstream))
-    for result in (llm.generate(["a", "b", "c"]), asyncio.run(llm.agenerate(["a", "b", "c"]))):
-        assert [each[0].text for each in result.generations] == ["a", "b", "c"]
-        infos = [each[0].generation_info or {} for each in result.generations]
-        assert [info["usage_metadata"]["total_tokens"] for info in infos] == [5, 5, 5]
-        assert (result.llm_output or {})["token_usage"]["total_tokens"] == 15
-    assert upstream.accepted > 1
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_a_batch_is_asked_at_once_and_each_has_its_usage(upstream: Upstream, way: str) -> None:
+    """All of it has been sent before anything is answered; the answers come in order."""
+    llm, gate = AistraleLLM(**options(upstream)), Gate()
+    upstream.will(*[lambda request: [gate, *plain(completion(request.body["messages"][0]["content"]))]] * 3)
+
+    def ask() -> LLMResult:
+        prompts = ["a", "b", "c"]
+        return llm.generate(prompts) if way == "sync" else asyncio.run(llm.agenerate(prompts))
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask)
+        upstream.wait_for_requests(3)
+        gate.open()
+        result = answer.result()
+
+    assert [each[0].text for each in result.generations] == ["a", "b", "c"]
+    infos = [each[0].generation_info or {} for each in result.generations]
+    assert [info["usage_metadata"]["total_tokens"] for info in infos] == [5, 5, 5]
+    assert (result.llm_output or {})["token_usage"]["total_tokens"] == 15
 
 
 def test_no_callbacks_are_no_callbacks(upstream: Upstream) -> None:

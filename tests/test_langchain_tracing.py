@@ -16,7 +16,7 @@ from upstream import HANG, Upstream
 
 from aistrale import telemetry
 from aistrale_langchain import AistraleCallbackHandler, ChatAistrale, instrument, uninstrument
-from aistrale_langchain.callbacks import _runs
+from aistrale_langchain.runs import runs
 
 PROMPT = ChatPromptTemplate([("user", "Say {word}")])
 
@@ -26,7 +26,7 @@ def _kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, value in ON.items():
         monkeypatch.setenv(name, value)
     yield
-    assert len(_runs) == 0
+    assert len(runs) == 0
 
 
 def model(upstream: Upstream, **more: Any) -> ChatAistrale:

@@ -8,12 +8,7 @@ inference spans themselves; the handler only says below which span.
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -21,84 +16,16 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 from langchain_core.tracers.context import register_configure_hook
-from opentelemetry.trace import SpanContext, TracerProvider
+from opentelemetry.trace import TracerProvider
 
 from aistrale.config import Config
 from aistrale.spans import Kind
 from aistrale.tracing.configured import recorders
-from aistrale.tracing.tracer import OpenSpan, Tracer
+from aistrale.tracing.tracer import Tracer
 from aistrale_langchain.messages import PROVIDER
-
-MOST_RUNS = 10_000
-LONGEST_SECONDS = 3600.0
-"""Runs that never end, as a cancelled model's does not, are forgotten beyond either."""
+from aistrale_langchain.runs import Run, model_run, runs, whose
 
 _SURFACE = {"aistrale.surface": "langchain"}
-
-
-@dataclass(slots=True)
-class _Run:
-    """A run that has begun. span: None for a model of ours, whose span is below `context`."""
-
-    context: SpanContext | None
-    span: OpenSpan | None
-    parent: UUID | None
-    began: float = field(default_factory=time.monotonic)
-    children: set[UUID] = field(default_factory=set)
-
-
-class _Runs:
-    """The runs of this process that have begun and not ended, whichever handler heard of them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._runs: OrderedDict[UUID, _Run] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._runs)
-
-    def begin(self, id: UUID, run: _Run) -> list[_Run]:
-        """Note a run; the result is those that are forgotten for it."""
-        with self._lock:
-            self._runs[id] = run
-            if run.parent is not None and (above := self._runs.get(run.parent)) is not None:
-                above.children.add(id)
-            forgotten = []
-            while self._runs and (len(self._runs) > MOST_RUNS or self._is_old(next(iter(self._runs.values())))):
-                forgotten.append(self._runs.popitem(last=False)[1])
-            return forgotten
-
-    @staticmethod
-    def _is_old(run: _Run) -> bool:
-        return time.monotonic() - run.began > LONGEST_SECONDS
-
-    def end(self, id: UUID) -> list[_Run]:
-        """Forget a run and all that is open below it; that first, the run itself last. Nothing if it had ended."""
-        with self._lock:
-            return self._taken(id)
-
-    def _taken(self, id: UUID) -> list[_Run]:
-        run = self._runs.pop(id, None)
-        if run is None:
-            return []
-        if run.parent is not None and (above := self._runs.get(run.parent)) is not None:
-            above.children.discard(id)
-        return [*(below for child in list(run.children) for below in self._taken(child)), run]
-
-    def context_of(self, id: UUID | None) -> SpanContext | None:
-        """The span that what is done in a run lies below."""
-        run = self._runs.get(id) if id is not None else None
-        return None if run is None else run.context
-
-
-_runs = _Runs()
-_model_run: ContextVar[UUID | None] = ContextVar("aistrale_langchain_model_run", default=None)
-"""The run of the model that is about to be called: a stream's `_stream` is not told it."""
-
-
-def parent_of(run_id: UUID | None) -> SpanContext | None:
-    """The span that a model's call lies below: that of its run, else of the run that was last begun here."""
-    return _runs.context_of(run_id) or _runs.context_of(_model_run.get())
 
 
 class AistraleCallbackHandler(BaseCallbackHandler):
@@ -218,9 +145,9 @@ class AistraleCallbackHandler(BaseCallbackHandler):
     def _begin_model(
         self, operation: str, id: UUID, parent: UUID | None, metadata: Mapping[str, Any], more: Mapping[str, Any]
     ) -> None:
-        _model_run.set(id)
+        model_run.set(id)
         if metadata.get("ls_provider") == PROVIDER:  # it makes its own span
-            self._forget(_runs.begin(id, _Run(_runs.context_of(parent), None, parent)))
+            self._forget(runs.begin(id, Run(runs.context_of(parent), None, parent)))
             return
         params = more.get("invocation_params") or {}
         model = str(metadata.get("ls_model_name") or params.get("model") or params.get("model_name") or "")
@@ -244,13 +171,13 @@ class AistraleCallbackHandler(BaseCallbackHandler):
         parent: UUID | None,
         metadata: Mapping[str, Any] | None,
     ) -> None:
-        known = {**_SURFACE, **attributes, **_whom(metadata or {})}
+        known = {**_SURFACE, **attributes, **_whose(metadata)}
         given = {name: value for name, value in known.items() if value is not None}
-        span = self._tracer.start(name, kind, given, _runs.context_of(parent))
-        self._forget(_runs.begin(id, _Run(span.context, span, parent)))
+        span = self._tracer.start(name, kind, given, runs.context_of(parent))
+        self._forget(runs.begin(id, Run(span.context, span, parent)))
 
     def _end(self, id: UUID, error: BaseException | None = None, attributes: Mapping[str, Any] | None = None) -> None:
-        ended = _runs.end(id)
+        ended = runs.end(id)
         if not ended:
             return
         *below, run = ended
@@ -263,7 +190,7 @@ class AistraleCallbackHandler(BaseCallbackHandler):
             run.span.end(None if error is None or _is_no_failure(error) else type(error).__name__)
 
     @staticmethod
-    def _forget(runs: Sequence[_Run]) -> None:
+    def _forget(runs: Sequence[Run]) -> None:
         """End what nobody ended: it was cancelled."""
         for run in runs:
             if run.span is not None:
@@ -276,11 +203,9 @@ def _name(serialized: Mapping[str, Any] | None, more: Mapping[str, Any]) -> str:
     return str(more.get("name") or kept.get("name") or (kept.get("id") or ["unknown"])[-1])
 
 
-def _whom(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Whose run it is, by the names that people give in `config["metadata"]`."""
-    session = metadata.get("session_id") or metadata.get("thread_id")
-    user = metadata.get("user_id")
-    return {"session.id": session and str(session), "user.id": user and str(user)}
+def _whose(metadata: Mapping[str, Any] | None) -> dict[str, str | None]:
+    session, user = whose(metadata)
+    return {"session.id": session, "user.id": user}
 
 
 def _is_cancelled(error: BaseException) -> bool:

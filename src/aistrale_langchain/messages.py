@@ -184,7 +184,7 @@ def end(completion: Completion) -> AIMessageChunk:
 
 
 def metadata(completion: Completion, choice: Choice) -> dict[str, Any]:
-    """Which model answered, of which provider, how it ended and what it cost."""
+    """Which model answered, of which provider, how it ended, and where its trace is."""
     found: dict[str, Any] = {
         "model_name": completion.model,
         "model_provider": PROVIDER,

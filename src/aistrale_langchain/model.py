@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, TypeAlias
-from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.utils.utils import secret_from_env
-from opentelemetry.trace import SpanContext
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
 
 from aistrale.client import AsyncClient, Client
 from aistrale.contract import Handlers
 from aistrale.models import CompletionRequest, Prompt
+from aistrale_langchain.runs import parent_of, whose
 
 SURFACE = "langchain"
 
@@ -107,20 +105,9 @@ class Sampling(Connection):
         self, prompt: Prompt, options: Mapping[str, Any], run: RunManager
     ) -> tuple[CompletionRequest, Handlers]:
         """What is sent, and who watches it. run: the run it is part of, whose span its own lies below."""
-        metadata = (run.metadata if run is not None else None) or {}
-        session = metadata.get("session_id") or metadata.get("thread_id")
-        return self.client.core.completion(
-            prompt,
-            options,
-            parent=_parent_of(run.run_id if run is not None else None),
-            session_id=None if session is None else str(session),
-        )
-
-
-def _parent_of(run_id: UUID | None) -> SpanContext | None:
-    """The span of a run; nothing is known of any before something is traced."""
-    callbacks = sys.modules.get("aistrale_langchain.callbacks")
-    return None if callbacks is None else callbacks.parent_of(run_id)
+        session, _ = whose(None if run is None else run.metadata)
+        parent = parent_of(None if run is None else run.run_id)
+        return self.client.core.completion(prompt, options, parent=parent, session_id=session)
 
 
 _SAMPLING = (

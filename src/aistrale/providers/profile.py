@@ -66,8 +66,8 @@ class Profile:
 class Route:
     """Where one attempt goes: a provider, one of its models, an address and a key.
 
-    `credentials` are the `user:password` that stood in the address. stored_key: the label of
-    the token in the books that the key is of, None if it is from elsewhere.
+    credentials: the `user:password` that stood in the address. stored_key: the label of the token in the books that the
+    key is of, None if it is from elsewhere.
     """
 
     profile: Profile

@@ -14,7 +14,6 @@ from aistrale.store.schema import response_cache
 _USE_SECONDS = 60
 """Use is noted this often at most: a hit should not cost a write."""
 
-
 _PATIENCE = 0.25
 """Seconds: a call waits for its answer to be kept."""
 
