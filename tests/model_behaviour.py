@@ -94,7 +94,7 @@ def _usage(body: JSON, message: JSON) -> JSON:
         "prompt_tokens": given,
         "completion_tokens": said,
         "total_tokens": given + said,
-        "prompt_tokens_details": {"cached_tokens": 1},
+        "prompt_tokens_details": {"cached_tokens": 1, "cache_write_tokens": 1},
         "completion_tokens_details": {"reasoning_tokens": 1},
     }
 

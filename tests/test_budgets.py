@@ -564,3 +564,21 @@ async def test_looking_at_budgets_keeps_no_event_loop_waiting(upstream: Upstream
         assert not task.done()
     assert (await task).text == "Hello"
     await client.aclose()
+
+
+def test_a_hard_budget_holds_while_others_write(keeping: Store, upstream: Upstream, calling: Calling) -> None:
+    """However long: what they keep from the books is but the newest calls."""
+    upstream.default = charging(1)
+    budgets.set("b", 1, hard=True)
+    caller = calling(SYNC)
+    caller.ask()
+    with pytest.raises(BudgetExceededError):
+        caller.ask()
+
+    with keeping.database.write():
+        for _ in range(3):
+            with pytest.raises(BudgetExceededError):
+                caller.ask()
+    with pytest.raises(BudgetExceededError):
+        caller.ask()
+    assert len(upstream.requests) == 1

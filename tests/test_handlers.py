@@ -11,7 +11,7 @@ import pytest
 from scripted import Answer, Provider, answer, broken_stream, failure, hanging, stream
 
 import aistrale
-from aistrale import AsyncClient, BudgetExceededError, CallbackHandler, ConfigurationError
+from aistrale import AsyncClient, BudgetExceededError, CallbackHandler, Client, ConfigurationError
 
 EVENTS = ("on_start", "on_attempt", "on_token", "on_end", "on_error")
 
@@ -460,3 +460,12 @@ def test_an_async_handler_cannot_watch_a_sync_call(event: str) -> None:
 
     for diary in (before, after):
         assert len(diary.ends) == diary.events.count("on_start")
+
+
+def test_a_method_that_was_put_on_one_handler_is_called() -> None:
+    """As on its class."""
+    heard: list[str] = []
+    handler = CallbackHandler()
+    handler.on_end = lambda call, result: heard.append(result.text)  # type: ignore[method-assign]
+    Client(provider="echo").run("Hello", callbacks=[handler])
+    assert heard == ["Hello"]

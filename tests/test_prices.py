@@ -5,7 +5,7 @@ import random
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, localcontext
 from fractions import Fraction
 from typing import Any
 
@@ -454,3 +454,30 @@ def test_a_sessions_cost_adds_up(store: Store, upstream: Upstream) -> None:
         assert (session.cost, session.unpriced) == (Decimal("4.25"), 1)
         session.run("Hello")
         assert (session.cost, session.unpriced) == (Decimal("8.25"), 1)
+
+
+def test_money_is_exact_whatever_the_callers_decimal_context(store: Store) -> None:
+    """Who looks into the books writes what waits, in a thread of their own."""
+    with localcontext(Context(prec=3, traps=[Inexact])):
+        add(store, [call(cost="0.000012345679")])
+        (found,) = telemetry.query()
+        assert str(found.cost) == "0.000012345679"
+        telemetry.set_price("gpt-test", input="1.23456789", output="2.3456789")
+        telemetry.summary()
+
+
+@pytest.mark.parametrize("price", ["1e10", "1e999999"])
+def test_a_price_that_cannot_be_meant_is_refused(store: Store, price: str) -> None:
+    """More than a dollar a token."""
+    with pytest.raises(InvalidRequestError, match="for a million tokens"):
+        telemetry.set_price("gpt-test", input=price, output=1)
+
+
+def test_a_cost_that_cannot_be_meant_is_none_after_repricing_as_well(store: Store) -> None:
+    """And every sum says so."""
+    add(store, [call(model="mine", input_tokens=10**9)])
+    telemetry.set_price("mine", input=1_000_000, output=1)
+    telemetry.reprice()
+    for by in ("user", "model"):
+        (total,) = telemetry.summary(by=by)  # type: ignore[arg-type]
+        assert (total.cost, total.unpriced) == (0, 1)

@@ -12,7 +12,7 @@ from calls import SECOND, add, call, ids
 import aistrale
 from aistrale import telemetry
 from aistrale.exceptions import InvalidRequestError, StoreError
-from aistrale.store.schema import MOST_DOLLARS
+from aistrale.prices import MOST_DOLLARS
 from aistrale.store.store import Store, open_store
 
 MINUTE, HOUR, DAY, WEEK = 60, 3600, 86400, 7 * 86400

@@ -640,3 +640,18 @@ def test_money_is_whole_picodollars(picodollars: int) -> None:
 def test_moments_are_told_to_the_microsecond() -> None:
     """In UTC."""
     assert moment(MOMENT + 1_234_567).isoformat() == "2026-03-01T10:00:00.001234+00:00"
+
+
+def test_sums_that_lack_something_are_taken_from_as_far_as_they_have_it(store: Store) -> None:
+    """An upgrade once emptied the histograms of the hours before it, and not their counts."""
+    add(store, [call(MOMENT + n, 1.0 + n) for n in range(10)])
+    with store.database.write() as connection:
+        nothing = "x'0000'" if store.database.is_sqlite else r"'\x0000'"
+        connection.exec_driver_sql(f"UPDATE span_hours SET latencies = {nothing}, first_tokens = {nothing}")
+    add(store, [call(MOMENT + 100, 3.0)])
+
+    assert store.purge(MOMENT + 5) == 5
+    telemetry.set_price("gpt-test", input=1, output=1)
+    telemetry.reprice()
+    (total,) = telemetry.summary()
+    assert total.calls == 6

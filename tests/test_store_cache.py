@@ -17,7 +17,7 @@ from programs import printed, run_program
 from sqlalchemy import select, update
 from upstream import Step, Upstream, completion, events, plain, stream
 
-from aistrale import Completion, StoreCache, ToolCall, Usage
+from aistrale import Client, Completion, ConfigurationError, StoreCache, ToolCall, Usage, telemetry
 from aistrale.gateway.cache import AWAY_SECONDS
 from aistrale.store.schema import response_cache
 from aistrale.store.store import Store, open_store
@@ -355,3 +355,21 @@ def test_a_kept_answer_that_cannot_be_read_is_none(
 
     assert (answer.text, answer.cached) == ("Hello", False)
     assert caller.ask("Hello").cached
+
+
+@pytest.mark.parametrize("ttl", [0, -1, float("inf"), float("nan"), 1e300])
+def test_a_time_that_is_none_is_refused_at_once(ttl: float) -> None:
+    """Not by the first call."""
+    with pytest.raises(ConfigurationError, match="ttl"):
+        StoreCache(ttl=ttl)
+
+
+def test_answers_are_forgotten(keeping: Store, upstream: Upstream) -> None:
+    """All of them at once, or those that are older than what is kept."""
+    cache = StoreCache()
+    client = Client(model="openai/m", base_url=upstream.url, api_key="sk", cache=cache)
+    for forget in (cache.clear, lambda: telemetry.purge("0s")):
+        upstream.will(plain(completion("Hello")), plain(completion("Hello")))
+        assert not client.run("Hello").cached
+        assert client.run("Hello").cached
+        forget()

@@ -486,3 +486,18 @@ def test_calls_show_no_stored_key(store: Store, upstream: Upstream, tmp_path: Pa
     assert "AuthenticationError" in done.stderr
     assert STORED not in done.stderr
     assert STORED not in str(telemetry.query())
+
+
+def test_a_token_that_cannot_be_opened_concerns_its_provider_alone(
+    store: Store, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are called with the environment's key, or none."""
+    tokens.add("openai", STORED)
+    monkeypatch.setenv("AISTRALE_SECRET_KEY", "another")
+    monkeypatch.setenv("MISTRAL_API_KEY", IN_ENVIRONMENT)
+
+    assert Client(provider="echo").run("Hello").text == "Hello"
+    Client(model="mistral/m", base_url=upstream.url).run("Hello")
+    with pytest.raises(StoreError, match="AISTRALE_SECRET_KEY"):
+        Client(model="openai/m", base_url=upstream.url).run("Hello")
+    assert keys(upstream) == [IN_ENVIRONMENT]

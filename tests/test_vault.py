@@ -21,7 +21,7 @@ from sqlalchemy import delete, select, text, update
 
 import aistrale
 from aistrale import tokens
-from aistrale.keys import Secret
+from aistrale.keys import Secret, Token
 from aistrale.store.master_key import replacing
 from aistrale.store.schema import secret_salts
 from aistrale.store.schema import tokens as table
@@ -335,6 +335,14 @@ def test_a_child_after_a_fork_reads_them_too(tmp_path: Path, database_url: str) 
     assert printed(program, cwd=tmp_path, env=env) == "sk-…W4x9\n"
 
 
+def key_of(store: Store, provider: str) -> Token:
+    """As a call looks its key up: what is wrong with one provider's is raised for that one."""
+    found = store.tokens.keys()[provider]
+    if isinstance(found, aistrale.StoreError):
+        raise found
+    return found
+
+
 # --- another master key
 
 
@@ -364,7 +372,7 @@ def test_another_master_key_is_refused(
         lambda: tokens.add("google", OTHER),
         lambda: tokens.rotate("openai", OTHER),
         lambda: tokens.rotate_master_key("a third"),
-        lambda: store.tokens.keys(),
+        lambda: key_of(store, "openai"),
     ):
         with pytest.raises(
             aistrale.StoreError, match=refused(store, f"another master key than the one from {source}")
@@ -436,7 +444,7 @@ def test_a_row_with_anothers_key_is_refused(store: Store, monkeypatch: pytest.Mo
             connection.execute(update(table).where(default).values(secret=put))
         for refuse in (
             lambda: tokens.get("openai"),
-            lambda: store.tokens.keys(),
+            lambda: key_of(store, "openai"),
             lambda: tokens.rotate_master_key("x"),
         ):
             with pytest.raises(aistrale.StoreError) as caught:

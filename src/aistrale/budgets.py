@@ -7,6 +7,7 @@ that is `hard` refuses calls once it is used up. Calls whose cost is not known c
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, get_args
 
@@ -112,12 +113,14 @@ class BudgetHandler(CallbackHandler):
         from aistrale.store.store import open_store
 
         options = call.request.options
-        try:
+        with suppress(StoreError):  # others write: what they have not written yet is not counted yet
             bring_up_to_date(self._url, _PATIENCE)
-            found = open_store(self._url).budgets.check(options.session_id, call.request.user, options.tags)
+        try:
+            user = call.request.user or options.user_id
+            found = open_store(self._url).budgets.check(options.session_id, user, options.tags)
             self._watch.learned(hard_budgets=found)
         except StoreError as error:
-            self._watch.look_away()
+            self._watch.look_away("hard_budgets")
             warn_once_a_minute(self._url, "budgets cannot be checked, the call goes on: %s", error)
 
 

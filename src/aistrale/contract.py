@@ -7,9 +7,11 @@ sync and async. Adapters translate their framework's words into these and delega
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
 
 if TYPE_CHECKING:
     from aistrale.models import Attempt, Chunk, Completion, CompletionRequest, Embedding, EmbeddingRequest
@@ -21,7 +23,8 @@ class Call:
 
     `provider`, `model` and `base_url` are where it goes now (a fallback changes them), and `stored_key` the label
     of the token in the books that it goes with, None if its key is from elsewhere. `headers` are sent with each
-    attempt: a handler may add some at start. `state` is the handlers' own, by handler.
+    attempt: a handler may add some at start. `sending` makes a context to send each request in, if a handler wants one:
+    its span is current then, for whoever watches the HTTP client. `state` is the handlers' own, by handler.
     Times are `time.perf_counter()` seconds. `partial` is what a stream had given when it was cut off.
     """
 
@@ -38,6 +41,7 @@ class Call:
     attempts: list[Attempt] = field(default_factory=list)
     trace_id: str | None = None
     partial: Completion | None = None
+    sending: Callable[[], AbstractContextManager[Any]] | None = None
     state: dict[Any, Any] = field(default_factory=dict)
 
 
@@ -67,6 +71,19 @@ class CallbackHandler:
 
     def on_error(self, call: Call, error: BaseException) -> Any:
         """The call failed. GeneratorExit and CancelledError mean that the caller left: no failure."""
+
+
+EVENTS = ("on_start", "on_attempt", "on_token", "on_end", "on_error")
+
+
+def hears(handler: CallbackHandler, event: str) -> bool:
+    """Whether a handler does anything at an event, so that it has to be told."""
+    return event in _overridden(cast(Any, type(handler))) or event in getattr(handler, "__dict__", ())
+
+
+@cache
+def _overridden(kind: Any) -> frozenset[str]:
+    return frozenset(event for event in EVENTS if getattr(kind, event) is not getattr(CallbackHandler, event))
 
 
 Handlers: TypeAlias = Iterable[CallbackHandler]

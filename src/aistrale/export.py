@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from aistrale.exceptions import ConfigurationError, InvalidRequestError, StoreError
-from aistrale.spans import USAGE_ATTRIBUTES, Span, encode
+from aistrale.spans import USAGE_ATTRIBUTES, Span
+from aistrale.store.encoding import encode
 
 _PROPERTIES = (
     *("operation", "provider", "model", "response_model", "surface", "session_id", "user_id"),

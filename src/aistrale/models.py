@@ -223,9 +223,9 @@ class CallOptions:
     """How a call is made, as apart from what the model is asked. None means: as configured.
 
     `surface` names the layer the call came through (`sdk`, `langchain`, `cli`, ...), `session_id` the
-    session it belongs to, `conversation_id` the caller's own name for that, and `tags` whatever the caller
-    wants to find it by; they go to handlers only. `parent` is the OpenTelemetry SpanContext that the call's span lies
-    below, where that is not the current one.
+    session it belongs to, `user_id` for whom it is where the provider is not to be told, `conversation_id` the
+    caller's own name for the session, and `tags` whatever the caller wants to find it by; they go to handlers only.
+    `parent` is the OpenTelemetry SpanContext that the call's span lies below, where that is not the current one.
     """
 
     provider: str | None = None
@@ -237,6 +237,7 @@ class CallOptions:
     cache: Any = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     session_id: str | None = None
+    user_id: str | None = None
     conversation_id: str | None = None
     surface: str = "sdk"
     tags: tuple[str, ...] = ()

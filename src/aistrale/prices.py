@@ -7,16 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 from functools import cache, lru_cache
 from typing import Any
 
 from aistrale.forks import gate
+from aistrale.logs import warn_once_a_minute
 from aistrale.models import Usage
 from aistrale.records import moment
 from aistrale.spans import CostSource, Span
 
 _MILLION = Decimal(1_000_000)
+
+MOST_DOLLARS = 10_000
+"""What one call costs at most: what is beyond that cannot be meant, and sums of it could not be kept."""
+
+EXACT = Context(prec=34)
+"""How money is reckoned, whatever a caller's own decimal context is."""
 
 _TABLE_NAMES = {
     "azure.ai.openai": "azure",
@@ -47,14 +54,13 @@ class Price:
 
     def of(self, usage: Usage) -> Decimal:
         """What so many tokens cost."""
-        plain = max(0, usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens)
-        parts = (
-            (plain, self.input),
-            (usage.cache_read_tokens, self.input if self.cache_read is None else self.cache_read),
-            (usage.cache_write_tokens, self.input if self.cache_write is None else self.cache_write),
-            (usage.output_tokens, self.output),
-        )
-        return sum((tokens * price for tokens, price in parts), Decimal(0)) / _MILLION
+        read, written = usage.cache_read_tokens, usage.cache_write_tokens
+        amount = max(0, usage.input_tokens - read - written) * self.input + usage.output_tokens * self.output
+        if read:
+            amount += read * (self.input if self.cache_read is None else self.cache_read)
+        if written:
+            amount += written * (self.input if self.cache_write is None else self.cache_write)
+        return amount / _MILLION
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +79,13 @@ class PriceBook:
         self._overrides = {(price.provider, price.model): price for price in overrides}
 
     def cost(self, span: Span) -> Cost | None:
-        """What a span cost; None if nobody knows, or if it asked no model."""
+        """What a span cost; None if nobody knows, if it cannot be meant, or if it asked no model."""
         if not span.is_inference:
             return None
-        if span.cost_source == "provider" and span.cost is not None:
-            return Cost(span.cost, "provider")
         if span.cached:
             return Cost(Decimal(0), "cache")
+        if span.cost_source == "provider" and span.cost is not None:
+            return Cost(span.cost, "provider") if 0 <= span.cost <= MOST_DOLLARS else None
         usage = span.usage
         if usage is None:
             return None
@@ -94,7 +100,12 @@ class PriceBook:
         models: its names, as it answered and as it was asked for. address: its host. when: in nanoseconds since
         1970; prices change.
         """
-        return self._overridden(provider, models, usage) or _from_table(provider, models, usage, address, when)
+        with localcontext(EXACT):
+            try:
+                cost = self._overridden(provider, models, usage) or _from_table(provider, models, usage, address, when)
+            except ArithmeticError:  # a price no number is large enough for
+                return None
+            return cost if cost is not None and 0 <= cost.amount <= MOST_DOLLARS else None
 
     def _overridden(self, provider: str | None, models: list[str], usage: Usage) -> Cost | None:
         if not self._overrides:
@@ -137,8 +148,11 @@ def _amount(entry: _Entry, usage: Usage, when: int) -> Decimal:
 @lru_cache(maxsize=1024)
 def _in_table(model: str, provider: str | None, address: str | None) -> _Entry | None:
     """The table's entry for a model; None if it has none. Looking for one that it has not takes long."""
-    from genai_prices.data_snapshot import get_snapshot
-
+    try:
+        from genai_prices.data_snapshot import get_snapshot
+    except ImportError as error:
+        warn_once_a_minute("price table", "calls stay unpriced, for the price table cannot be loaded: %s", error)
+        return None
     try:
         _, info = get_snapshot().find_provider_model(model, None, provider, address)
     except LookupError:
@@ -180,7 +194,7 @@ def _table_version() -> str:
 def load_table() -> None:
     """Load the price table; without this the first price asked for does, in some 400 ms."""
     with gate.undivided():
-        _from_table("openai", ["gpt-4o"], Usage(1, 1), None, 0)
+        _in_table("gpt-4o", "openai", None)
 
 
 def is_table_loaded() -> bool:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -117,10 +116,10 @@ class Span:
     @property
     def usage(self) -> Usage | None:
         """The tokens used; None if they are not known."""
-        taken = {name: self.attributes.get(attribute) for name, attribute in USAGE_ATTRIBUTES.items()}
-        if taken["input_tokens"] is None and taken["output_tokens"] is None:
+        counts = [self.attributes.get(name) for name in USAGE_ATTRIBUTES.values()]
+        if counts[0] is None and counts[1] is None:
             return None
-        return Usage(**{name: int(tokens or 0) for name, tokens in taken.items()})
+        return Usage(*[int(count or 0) for count in counts])
 
     @property
     def time_to_first_token(self) -> float | None:
@@ -128,7 +127,7 @@ class Span:
         return self.attributes.get("gen_ai.response.time_to_first_chunk")
 
 
-USAGE_ATTRIBUTES = {
+USAGE_ATTRIBUTES = {  # in the order of Usage
     "input_tokens": "gen_ai.usage.input_tokens",
     "output_tokens": "gen_ai.usage.output_tokens",
     "cache_read_tokens": "gen_ai.usage.cache_read.input_tokens",
@@ -139,49 +138,13 @@ USAGE_ATTRIBUTES = {
 STORED_KEY = "aistrale.stored_key"
 """The attribute that names the tokens in the books that a call was made with: provider and label, with a slash."""
 
-_in_ascii = json.JSONEncoder(separators=(",", ":"), default=str).encode
+in_ascii = json.JSONEncoder(separators=(",", ":"), default=str).encode
 """JSON in ASCII: any text can be kept so, lone surrogates too."""
-
-
-def encode(value: Any) -> str:
-    """JSON as the database keeps it; NUL, which PostgreSQL's text cannot hold, is escaped in it."""
-    from orjson import JSONEncodeError, dumps  # loaded with the database, not with the call
-
-    try:
-        text = dumps(value, default=str).decode()
-    except JSONEncodeError:  # lone surrogates, large numbers, keys that are no texts
-        return _in_ascii(value)
-    # It says null for what is no finite number.
-    return _in_ascii(value) if "null" in text and not _is_finite(value) else text
-
-
-def _is_finite(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, list | tuple):
-        return True
-    return all(type(entry) in _NO_FLOATS or _is_finite(entry) for entry in value)
-
-
-_NO_FLOATS = frozenset((str, int, bool, type(None)))
-
-
-def encode_events(events: Iterable[SpanEvent]) -> str | None:
-    """A span's events as JSON text; None for none."""
-    listed = [[event.name, event.time, dict(event.attributes)] for event in events]
-    return encode(listed) if listed else None
-
-
-def decode_events(text: str | None) -> tuple[SpanEvent, ...]:
-    """What `encode_events` made."""
-    return tuple(SpanEvent(*event) for event in json.loads(text)) if text else ()
 
 
 def to_json(span: Span) -> str:
     """A span as one line of JSON, from which `from_json` makes the same again."""
-    return _in_ascii(
+    return in_ascii(
         [
             *(span.trace_id, span.span_id, span.name, span.start, span.end, span.parent_id, span.kind, span.status),
             span.attributes,

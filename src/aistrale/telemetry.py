@@ -171,10 +171,10 @@ def set_price(
     provider, model = _named(provider, model)
     price = Price(
         model,
-        _dollars(input, "input"),
-        _dollars(output, "output"),
-        None if cache_read is None else _dollars(cache_read, "cache_read"),
-        None if cache_write is None else _dollars(cache_write, "cache_write"),
+        _price(input, "input"),
+        _price(output, "output"),
+        None if cache_read is None else _price(cache_read, "cache_read"),
+        None if cache_write is None else _price(cache_write, "cache_write"),
         provider,
     )
     _store().prices.set(price)
@@ -342,6 +342,18 @@ def _dollars(amount: Decimal | float | str, name: str) -> Decimal:
     if not dollars.is_finite() or dollars < 0:
         raise InvalidRequestError(f"{name} must be an amount of US dollars, not {amount!r}")
     return dollars
+
+
+def _price(amount: Decimal | float | str, name: str) -> Decimal:
+    """A price for a million tokens."""
+    dollars = _dollars(amount, name)
+    if dollars > _DEAREST:
+        raise InvalidRequestError(f"{name} is for a million tokens, and at most ${_DEAREST:,}, not {amount!r}")
+    return dollars
+
+
+_DEAREST = 1_000_000
+"""US dollars for a million tokens: one for each."""
 
 
 def _position(cursor: str | None) -> tuple[int, str, str] | None:

@@ -13,7 +13,7 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
-from aistrale.exceptions import StoreError
+from aistrale.exceptions import ConfigurationError, StoreError
 from aistrale.http import HTTPRequest, encode_json
 from aistrale.logs import warn_once_a_minute
 from aistrale.models import Choice, Chunk, Completion, ToolCallChunk
@@ -69,6 +69,10 @@ AWAY_SECONDS = 10.0
 """How long no call waits for books that could not be used."""
 
 
+_LONGEST_TTL = 1e9
+"""Seconds; whoever means longer means for ever."""
+
+
 class StoreCache:
     """A cache in the books, for all processes that keep them together.
 
@@ -80,6 +84,10 @@ class StoreCache:
     blocking = True
 
     def __init__(self, ttl: float | None = None, max_bytes: int = 256 * 1024 * 1024) -> None:
+        if ttl is not None and not 0 < ttl < _LONGEST_TTL:
+            raise ConfigurationError(f"ttl must be a number of seconds above 0, or None for ever, not {ttl!r}")
+        if max_bytes < 0:
+            raise ConfigurationError(f"max_bytes must be 0 or more, not {max_bytes!r}")
         self.ttl, self.max_bytes = ttl, max_bytes
         self._read_at = self._write_at = 0.0
 
@@ -115,6 +123,10 @@ class StoreCache:
         except StoreError as error:
             self._write_at = _next_try(error)
             warn_once_a_minute("cache", "an answer cannot be kept in the cache: %s", error)
+
+    def clear(self) -> int:
+        """Forget all answers; returns how many. Raises StoreError."""
+        return _completions().clear()
 
 
 def _next_try(error: StoreError) -> float:

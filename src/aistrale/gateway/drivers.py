@@ -49,8 +49,9 @@ class Driver:
         match action:
             case ReadSome(response):
                 return response.read_some()
-            case Send(request, route, timeout):
-                return self._transport_of(route.profile).send(request, timeout)
+            case Send(request, route, timeout, within):
+                with within():
+                    return self._transport_of(route.profile).send(request, timeout)
             case Read(response, limit):
                 return response.read(limit)
             case Notify():
@@ -96,8 +97,9 @@ class AsyncDriver:
         match action:
             case ReadSome(response):
                 return await response.read_some()
-            case Send(request, route, timeout):
-                return await self._transport_of(route.profile).send(request, timeout)
+            case Send(request, route, timeout, within):
+                with within():
+                    return await self._transport_of(route.profile).send(request, timeout)
             case Read(response, limit):
                 return await response.read(limit)
             case Notify(handler, "on_start") if handler.blocking:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import time
 from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeAlias
 
-from aistrale.contract import Call, CallbackHandler
+from aistrale.contract import Call, CallbackHandler, hears
 from aistrale.exceptions import (
     AistraleError,
     APIError,
@@ -33,6 +33,7 @@ from aistrale.gateway.cache import Cache, as_chunks, as_hit, cache_key, is_worth
 from aistrale.gateway.pricing import price
 from aistrale.gateway.retry import RetryPolicy
 from aistrale.http import HTTPRequest, Timeout
+from aistrale.ids import random_bits
 from aistrale.models import JSON, Attempt, Chunk, Completion, Embedding
 from aistrale.providers import Codec, Route, codec_of
 from aistrale.providers.codec import StreamDecoder
@@ -66,11 +67,12 @@ class Left(BaseException):
 
 @dataclass(slots=True)
 class Send:
-    """Send a request; the result is the response, its head read."""
+    """Send a request, within a context; the result is the response, its head read."""
 
     request: HTTPRequest
     route: Route
     timeout: Timeout | None
+    within: Callable[[], AbstractContextManager[Any]]
 
 
 @dataclass(slots=True)
@@ -170,7 +172,8 @@ def flow(plan: Plan) -> Flow:
     _arrive(call, plan.routes[0])
     try:
         for handler in plan.handlers:
-            yield Notify(handler, "on_start", (call,))
+            if hears(handler, "on_start"):
+                yield Notify(handler, "on_start", (call,))
             plan.started_handlers.append(handler)
         result = yield from _answer(plan)
         _finish(result, plan)
@@ -197,6 +200,8 @@ def _tell_all(plan: Plan, event: str, *arguments: Any) -> Flow:
     """Tell every handler that heard of the start, also where the call is cancelled while one of them is told."""
     cancelled: BaseException | None = None
     for handler in plan.started_handlers:
+        if not hears(handler, event):
+            continue
         try:
             yield Notify(handler, event, arguments)
         except GeneratorExit:
@@ -330,7 +335,7 @@ def _add_headers(request: HTTPRequest, plan: Plan, route: Route) -> None:
         added = {name: value for name, value in added.items() if name.lower() not in _CREDENTIALS}
     if header := route.profile.idempotency_header:
         # One for all attempts on a route, so that a retry is not billed twice; another route asks another thing.
-        plan.idempotency_key = plan.idempotency_key or f"aistrale-{random.getrandbits(128):032x}"
+        plan.idempotency_key = plan.idempotency_key or f"aistrale-{random_bits(128):032x}"
         request.headers[header] = f"{plan.idempotency_key}-{plan.routes.index(route)}"
     names = {name.lower() for name in added}
     for name in [name for name in request.headers if name.lower() in names]:
@@ -343,7 +348,8 @@ def _record(plan: Plan, route: Route, error: AistraleError | None, started: floa
     attempt = Attempt(route.provider, route.model, route.base_url, error, seconds, bool(opened))
     plan.call.attempts.append(attempt)
     for handler in plan.started_handlers:
-        yield Notify(handler, "on_attempt", (plan.call, attempt))
+        if hears(handler, "on_attempt"):
+            yield Notify(handler, "on_attempt", (plan.call, attempt))
 
 
 def _encoded(plan: Plan, codec: Codec, route: Route, *, stream: bool) -> HTTPRequest:
@@ -360,7 +366,7 @@ def _encoded(plan: Plan, codec: Codec, route: Route, *, stream: bool) -> HTTPReq
 
 def _exchange(plan: Plan, codec: Codec, route: Route, request: HTTPRequest) -> Flow:
     """Send, and read the answer, or the error it is."""
-    response = yield Send(request, route, plan.timeout)
+    response = yield Send(request, route, plan.timeout, plan.call.sending or nullcontext)
     try:
         kind = response.headers.get("content-type", "")
         if not 200 <= response.status < 300:

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from aistrale.config import Config
-from aistrale.contract import Call, CallbackHandler, Handlers
+from aistrale.contract import EVENTS, Call, CallbackHandler, Handlers, hears
 from aistrale.exceptions import ConfigurationError
 from aistrale.gateway.breaker import CircuitBreaker
 from aistrale.gateway.cache import MemoryCache
@@ -28,7 +28,7 @@ from aistrale.models import (
     Embedding,
     EmbeddingRequest,
 )
-from aistrale.providers import Profile
+from aistrale.providers import Profile, Route
 from aistrale.transport.base import AsyncTransport, Transport
 from aistrale.transport.local import AsyncLocalTransport, LocalTransport
 
@@ -125,6 +125,10 @@ class Gateway:
         """Raise ConfigurationError if there is nowhere to send `request`; nothing is sent."""
         self._completion(request, (), stream=False)
 
+    def route(self) -> Route:
+        """Where a call goes that names neither model nor provider. Raises ConfigurationError if there is nowhere to."""
+        return self._router.routes(None, NO_OPTIONS, ())[0]
+
     # What a call needs
 
     def _driver(self, plan: Plan) -> Driver:
@@ -172,7 +176,7 @@ class Gateway:
         return Plan(
             call=call,
             handlers=handlers,
-            token_handlers=[h for h in handlers if type(h).on_token is not CallbackHandler.on_token],
+            token_handlers=[h for h in handlers if hears(h, "on_token")],
             retry=self._retry,
             breaker=self._breaker,
             timeout=None if timeout is None else Timeout.of(timeout, stream=call.stream),
@@ -210,13 +214,10 @@ class Gateway:
         return self._awaited_transport() if profile.respond is None else AsyncLocalTransport(profile.respond)
 
 
-_EVENTS = ("on_start", "on_attempt", "on_token", "on_end", "on_error")
-
-
 @cache
 def _async_events(kind: Any) -> list[str]:
     """The events that a class of handlers has to be awaited for."""
-    return [event for event in _EVENTS if inspect.iscoroutinefunction(getattr(kind, event))]
+    return [event for event in EVENTS if inspect.iscoroutinefunction(getattr(kind, event))]
 
 
 def _refuse_async(handlers: Iterable[CallbackHandler]) -> None:

@@ -18,7 +18,7 @@ class StoredKeys:
 
     def __init__(self, url: str | None) -> None:
         self._url = url
-        self._keys: dict[str, Token] = {}
+        self._keys: dict[str, Token | StoreError] = {}
         self._read_at, self._changes = -SECONDS, 0
 
     @property
@@ -33,15 +33,18 @@ class StoredKeys:
     def find(self, provider: str) -> Token | None:
         """A provider's token, with its key.
 
-        Raises StoreError if there are keys that cannot be decrypted. A database that cannot be used has none.
+        Raises StoreError if it cannot be decrypted. A database that cannot be used has none.
         """
         if self.blocking:
             self._read()
         elif self._keys and self._url is not None:
             seen = watch(self._url)
-            if not seen.now().tokens and not seen.is_away:
+            if not seen.now().tokens and not seen.is_away("tokens"):
                 self._keys = {}  # the last of them was removed
-        return self._keys.get(provider)
+        found = self._keys.get(provider)
+        if isinstance(found, StoreError):
+            raise StoreError(str(found)) from found
+        return found
 
     def _read(self) -> None:
         from aistrale.store.store import open_store
@@ -53,6 +56,6 @@ class StoredKeys:
         except StoreError as error:
             if not error.unavailable:
                 raise
-            watch(self._url).look_away()
+            watch(self._url).look_away("tokens")
             warn_once_a_minute(self._url, "keys of the books cannot be read, the environment's are taken: %s", error)
         self._read_at, self._changes = time.monotonic(), changes

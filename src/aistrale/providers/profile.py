@@ -55,7 +55,7 @@ class Profile:
     stream_usage: bool = True
     new_limit_models: str | None = None
     reasoning_field: Literal["reasoning_content", "reasoning", "reasoning_details"] | None = None
-    message_drops: frozenset[str] = frozenset(("annotations", "images"))
+    message_drops: frozenset[str] = frozenset(("annotations", "images", "is_error"))
     needs_content: bool = False
     tool_call_id_length: int | None = None
     idempotency_header: str | None = None

@@ -82,7 +82,7 @@ PROFILES: dict[str, Profile] = {
             telemetry_name="mistral_ai",
             renames={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
             drops=frozenset(("user", "top_k")),
-            message_drops=frozenset(("annotations", "images", "name")),
+            message_drops=frozenset(("annotations", "images", "is_error", "name")),
             stream_usage=False,
             tool_call_id_length=9,
         ),

@@ -61,3 +61,8 @@ class CompletionStore:
         """Forget everything; returns how many answers that were."""
         with self._database.write() as connection:
             return connection.execute(delete(response_cache)).rowcount
+
+    def purge(self, before: int) -> int:
+        """Forget the answers that were kept before then; returns how many."""
+        with self._database.write() as connection:
+            return connection.execute(delete(response_cache).where(response_cache.c.stored < before)).rowcount

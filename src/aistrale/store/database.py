@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ _HEADER = b"SQLite format 3\0"
 
 _PRAGMAS = ("synchronous=NORMAL", "cache_size=-8000", "wal_autocheckpoint=4000")
 """A lost machine may lose the last moments, a lost process nothing; cache (8 MB) and log (16 MB) hold a few batches."""
+
+_MOST_PARAMETERS = 999
+"""Of one statement, as any SQLite takes them."""
 
 _PATIENCE = "aistrale_patience"
 """The option of a connection that writes: how long it waits for its turn."""
@@ -138,14 +142,25 @@ def insert_many(connection: Connection, table: Table, rows: Sequence[tuple[Any, 
     """Insert rows, each all of a table's columns in order and as the driver takes them; whether all were new.
 
     Rows whose key is there already are left as they are. Past SQLAlchemy's own insert, which takes three times as
-    long: this is what the writer of spans does all day.
+    long: this is what the writer of spans does all day. Many rows go in one statement, for SQLite lets go of Python's
+    interpreter lock for each, and a thread that calls models would be waited for as often.
     """
-    if not rows:
-        return True
+    at_once = _MOST_PARAMETERS // len(table.columns)
+    whole = len(rows) - len(rows) % at_once
+    together = [tuple(chain.from_iterable(rows[at : at + at_once])) for at in range(0, whole, at_once)]
+    written = 0
+    for number, parameters in ((at_once, together), (1, list(rows[whole:]))):
+        if parameters:
+            written += connection.exec_driver_sql(_insertion(table, number, connection), parameters).rowcount
+    return written == len(rows)
+
+
+def _insertion(table: Table, rows: int, connection: Connection) -> str:
+    """The statement that inserts so many rows."""
     mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
     names, marks = ", ".join(table.columns.keys()), ", ".join([mark] * len(table.columns))
-    statement = f"INSERT INTO {table.name} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING"
-    return connection.exec_driver_sql(statement, list(rows)).rowcount == len(rows)
+    values = ", ".join([f"({marks})"] * rows)
+    return f"INSERT INTO {table.name} ({names}) VALUES {values} ON CONFLICT DO NOTHING"
 
 
 def _sqlite(path: Path) -> Engine:
@@ -204,6 +219,7 @@ def _postgres(url: str) -> Engine:
             url,
             connect_args={"connect_timeout": CONNECT_SECONDS, **_KEEPALIVE},
             pool_pre_ping=True,
+            isolation_level="READ COMMITTED",  # whatever the server's default: who waited for a turn sees what was done
             hide_parameters=True,
         )
     except ImportError as error:
@@ -249,6 +265,15 @@ _BY_ERRNO = {
     errno.ENOENT: _NO_FOLDER,
 }
 
+_BY_SQLSTATE = {  # PostgreSQL's appendix A
+    "55P03": _LOCKED,
+    "42501": "Give this user the right to do so on the server, or name another in AISTRALE_DATABASE_URL",
+    "53100": "Make room on the server's disk; what was not written yet is kept meanwhile",
+    "53300": "The server has too many connections: raise its max_connections, or end some",
+    "28P01": "Look at the user and the password in AISTRALE_DATABASE_URL",
+    "3D000": "Create that database on the server, or name another in AISTRALE_DATABASE_URL",
+}
+
 
 def _advice(error: BaseException, is_sqlite: bool) -> str:
     advice = None
@@ -256,6 +281,8 @@ def _advice(error: BaseException, is_sqlite: bool) -> str:
         advice = _BY_SQLITE_CODE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
     elif isinstance(error, OSError) and error.errno is not None:
         advice = _BY_ERRNO.get(error.errno)
+    elif (state := getattr(error, "sqlstate", None)) is not None:
+        advice = _BY_SQLSTATE.get(state)
     if advice is None:
         advice = "Look whether the database server is up and AISTRALE_DATABASE_URL names it rightly"
         if is_sqlite:

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 from sqlalchemy import Connection, delete, func, select
 
 from aistrale.records import Event, EventType
-from aistrale.spans import encode
 from aistrale.store.database import BUSY_SECONDS, Database, insert_many
+from aistrale.store.encoding import encode
 from aistrale.store.schema import events
 
 _PREFIX = "evt_"

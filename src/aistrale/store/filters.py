@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import sha256
@@ -10,8 +10,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, select, tuple_
 
+from aistrale.prices import MOST_DOLLARS
 from aistrale.spans import INFERENCE
-from aistrale.store.schema import MOST_DOLLARS, span_tags, spans
+from aistrale.store.schema import span_tags, spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,16 @@ def conditions_of(filter: SpanFilter) -> Iterator[ColumnElement[bool]]:
 
 
 _LONGEST = 200
+
+
+def as_texts(*values: Any) -> Sequence[str | None]:
+    """`as_text` of several, which mostly are short and plain, all of them."""
+    try:
+        together = "".join([value for value in values if value is not None])
+    except TypeError:  # one is no text
+        return [*map(as_text, values)]
+    is_plain = len(together) <= _LONGEST and together.isascii() and "\0" not in together
+    return values if is_plain else [*map(as_text, values)]
 
 
 def as_text(value: Any) -> str | None:

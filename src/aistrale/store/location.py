@@ -63,7 +63,7 @@ def spool_folder(url: str) -> Path:
     path = sqlite_path(url)
     if path is not None:
         return path.with_name(f"{path.name}.spool")
-    return home() / "spool" / sha256(url.encode()).hexdigest()[:16]
+    return home() / "spool" / sha256(shown(url).encode()).hexdigest()[:16]
 
 
 def make_private(folder: Path) -> None:

@@ -10,9 +10,12 @@ import time
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-from aistrale.store.location import sqlite_path
+from aistrale.exceptions import ConfigurationError, StoreError
+from aistrale.logs import warn_once_a_minute
+from aistrale.prices import Price
+from aistrale.store.location import database_url, sqlite_path
 
 SECONDS, SHARED_SECONDS = 1.0, 5.0
 """How old a glance may be, and what a shared database said."""
@@ -29,6 +32,8 @@ class Glance:
     prices: bool = False
 
 
+Subject: TypeAlias = Literal["tokens", "hard_budgets", "prices"]
+
 NOTHING, EVERYTHING = Glance(), Glance(True, True, True)
 
 
@@ -38,10 +43,19 @@ class Watch:
     def __init__(self, url: str) -> None:
         self.changes = 0
         self._path = sqlite_path(url)
-        self._seen, self._until, self._away = NOTHING, 0.0, False
+        self._seen, self._until = NOTHING, 0.0
+        self._away: dict[Subject, float] = {}
 
     def now(self) -> Glance:
-        """What there is, as far as is known; of a shared database that was not asked lately, all is possible."""
+        """What there is, as far as is known; of a shared database that was not asked lately, all is possible.
+
+        Nothing of what could not be had lately.
+        """
+        seen = self._glance()
+        away: dict[str, bool] = {subject: False for subject in list(self._away) if self.is_away(subject)}
+        return replace(seen, **away) if away else seen
+
+    def _glance(self) -> Glance:
         if time.monotonic() >= self._until:
             if self._path is None:
                 return EVERYTHING
@@ -53,29 +67,42 @@ class Watch:
         if self._path is None:
             self._keep(replace(EVERYTHING, hard_budgets=hard_budgets), SHARED_SECONDS)
 
-    @property
-    def is_away(self) -> bool:
-        """Whether the database could not be used, lately."""
-        return self._away and time.monotonic() < self._until
+    def is_away(self, subject: Subject) -> bool:
+        """Whether it could not be had, lately."""
+        return time.monotonic() < self._away.get(subject, 0.0)
 
     def look_again(self) -> None:
         """Forget what was seen: this process has changed it."""
         self._until = 0.0
+        self._away.clear()
         self.changes += 1
 
-    def look_away(self) -> None:
-        """The database cannot be used: calls go on without it, and do not wait for it for a while."""
-        self._keep(NOTHING, AWAY_SECONDS)
-        self._away = True
+    def look_away(self, subject: Subject) -> None:
+        """It cannot be had: calls go on without it, and do not wait for it for a while."""
+        self._away[subject] = time.monotonic() + AWAY_SECONDS
 
     def _keep(self, seen: Glance, seconds: float) -> None:
-        self._seen, self._until, self._away = seen, time.monotonic() + seconds, False
+        self._seen, self._until = seen, time.monotonic() + seconds
 
 
 @cache
 def watch(url: str) -> Watch:
     """The process's watch over one database."""
     return Watch(url)
+
+
+def own_prices() -> list[Price]:
+    """The user's own prices; none if they cannot be read, which is told."""
+    try:
+        url = database_url()
+        if not watch(url).now().prices:
+            return []
+        from aistrale.store.store import open_store
+
+        return open_store(url).prices.all()
+    except (StoreError, ConfigurationError) as error:
+        warn_once_a_minute("prices", "your own prices cannot be read, the table's are taken: %s", error)
+        return []
 
 
 def glance(path: Path) -> Glance:

@@ -11,21 +11,21 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, Table, Text
 from sqlalchemy.types import TypeDecorator
 
-PICO = Decimal("1e-12")
+from aistrale.prices import EXACT
 
-MOST_DOLLARS = 10_000
-"""What one call costs at most: what is beyond that cannot be meant, and sums of it could not be kept."""
+PICO = Decimal("1e-12")
 
 
 def to_picodollars(dollars: Decimal) -> int:
     """US dollars as whole picodollars: a millionth of what the cheapest token costs."""
-    return int((dollars / PICO).to_integral_value(ROUND_HALF_EVEN))
+    return int(dollars.scaleb(12, EXACT).to_integral_value(ROUND_HALF_EVEN, EXACT))
 
 
 def to_dollars(picodollars: int) -> Decimal:
     """Picodollars as US dollars."""
-    dollars = (picodollars * PICO).normalize()
-    return dollars.quantize(1) if dollars == dollars.to_integral_value() else dollars  # 10, not 1E+1
+    dollars = EXACT.multiply(picodollars, PICO).normalize(EXACT)
+    is_whole = dollars == dollars.to_integral_value()
+    return dollars.quantize(Decimal(1), context=EXACT) if is_whole else dollars  # 10, not 1E+1
 
 
 def rounded(dollars: Decimal) -> Decimal:

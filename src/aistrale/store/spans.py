@@ -9,11 +9,13 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Row, delete, select, tuple_, update
 
+from aistrale.prices import MOST_DOLLARS
 from aistrale.records import Summary
-from aistrale.spans import INFERENCE, USAGE_ATTRIBUTES, Span, decode_events, encode, encode_events
+from aistrale.spans import INFERENCE, USAGE_ATTRIBUTES, Span
 from aistrale.store.database import Database, insert_many
-from aistrale.store.filters import SpanFilter, as_text, conditions_of
-from aistrale.store.schema import MOST_DOLLARS, rounded, span_tags, spans, to_picodollars
+from aistrale.store.encoding import decode_events, encode, encode_events
+from aistrale.store.filters import SpanFilter, as_text, as_texts, conditions_of
+from aistrale.store.schema import rounded, span_tags, spans, to_picodollars
 from aistrale.store.summaries import OF_HOURS, add_to_hours, summary
 
 CHUNK = 5000
@@ -150,19 +152,21 @@ SpanRow = namedtuple("SpanRow", spans.columns.keys())  # type: ignore[misc]
 
 def _row(span: Span) -> tuple[Any, ...]:
     """A span as the drivers take it, in the order of the table's columns."""
-    tokens = [_count(span.attributes.get(name)) for name in USAGE_ATTRIBUTES.values()]
-    first = span.time_to_first_token
+    known, first = span.attributes, span.time_to_first_token
+    name, *others = as_texts(
+        *(span.name, span.error_type, span.surface, span.operation, span.provider, span.model),
+        *(span.response_model, span.session_id, span.user_id),
+    )
     return (
-        *(span.trace_id, span.span_id, span.parent_id, as_text(span.name), span.kind),
+        *(span.trace_id, span.span_id, span.parent_id, name, span.kind),
         *(span.start, span.end - span.start, span.status),
-        *map(as_text, (span.error_type, span.surface, span.operation, span.provider, span.model)),
-        *map(as_text, (span.response_model, span.session_id, span.user_id)),
+        *others,
         span.cached,
-        *tokens,
+        *map(_count, map(known.get, USAGE_ATTRIBUTES.values())),
         None if first is None else _count(round(first * 1e9), 10**18),
         None if span.cost is None else _count(to_picodollars(span.cost), MOST_DOLLARS * 10**12),
         *(span.cost_source, span.price_version),
-        *(encode(span.attributes), encode_events(span.events)),
+        *(encode(known), encode_events(span.events)),
     )
 
 
@@ -198,6 +202,6 @@ def _present(connection: Connection, keys: Mapping[Key, Any]) -> Iterator[Key]:
                 yield key
 
 
-def _in_slices(values: Sequence[Any], size: int = 500) -> Iterator[Sequence[Any]]:
+def _in_slices(values: Sequence[Any], size: int = 400) -> Iterator[Sequence[Any]]:
     """Databases take so many parameters at once, and no more."""
     return (values[at : at + size] for at in range(0, len(values), size))

@@ -36,7 +36,7 @@ class Spool:
     def put(self, spans: Iterable[Span]) -> None:
         """Keep spans. Raises OSError if there is no room or no right to."""
         make_private(self.folder)
-        if sum(entry.st_size for _, entry in self._entries()) > LIMIT:
+        if sum(entry.st_size for path, entry in self._entries() if path.suffix == ".jsonl") > LIMIT:
             raise OSError(f"more than {LIMIT >> 20} MiB of spans wait in {self.folder}")
         self._write(spans, ".jsonl")
 

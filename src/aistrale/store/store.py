@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from decimal import localcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, or_, update
 
-from aistrale.prices import PriceBook, load_table
+from aistrale.prices import EXACT, MOST_DOLLARS, PriceBook, load_table
 from aistrale.records import Event
 from aistrale.spans import STORED_KEY, Span
 from aistrale.store.budgets import BudgetStore
@@ -18,7 +19,7 @@ from aistrale.store.database import BUSY_SECONDS, Database
 from aistrale.store.events import EventLog, Transaction
 from aistrale.store.location import database_url
 from aistrale.store.prices import PriceStore
-from aistrale.store.schema import MOST_DOLLARS, tokens
+from aistrale.store.schema import tokens
 from aistrale.store.spans import SpanStore
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Store:
         spans = list(batch)
         if any(span.is_inference for span in spans):
             load_table()  # takes half a second the first time: not while others wait for their turn to write
-        with self.events.transaction(announce=announce, patience=patience) as transaction:
+        with localcontext(EXACT), self.events.transaction(announce=announce, patience=patience) as transaction:
             book = PriceBook(self.prices.read(transaction.connection))
             for span in spans:
                 if (cost := book.cost(span)) is not None:
@@ -79,11 +80,12 @@ class Store:
         return transaction.written if self.events.has_subscribers and not announce else []
 
     def purge(self, before: int) -> int:
-        """Forget spans, events and what budgets counted before then; returns how many spans. In transactions of some
-        thousand rows each: one that fails leaves those before it done.
+        """Forget spans, events, kept answers and what budgets counted before then; returns how many spans. In
+        transactions of some thousand rows each: one that fails leaves those before it done.
         """
         self.events.purge(before)
         self.budgets.purge(before)
+        self.completions.purge(before)
         return self.spans.purge(before)
 
     def close(self) -> None:
@@ -119,11 +121,11 @@ def _told(span: Span) -> dict[str, Any]:
         "trace_id": span.trace_id,
         "span_id": span.span_id,
         "operation": span.operation,
-        "provider": span.provider,
-        "model": span.model,
-        "surface": span.surface,
-        "session_id": span.session_id,
-        "user_id": span.user_id,
+        "provider": attribute("gen_ai.provider.name"),
+        "model": attribute("gen_ai.request.model"),
+        "surface": attribute("aistrale.surface"),
+        "session_id": attribute("session.id"),
+        "user_id": attribute("user.id"),
         "tags": list(span.tags),
         "input_tokens": attribute("gen_ai.usage.input_tokens"),
         "output_tokens": attribute("gen_ai.usage.output_tokens"),

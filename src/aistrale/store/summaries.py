@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, and_, bindparam, delete, select, type_coerce
@@ -44,7 +45,7 @@ def summary(connection: Connection, by: str, filter: SpanFilter) -> list[Summary
     listed = [_summary(key, group) for key, group in groups.items()]
     if by in ("hour", "day"):
         return sorted(listed, key=lambda entry: entry.key)
-    return sorted(listed, key=lambda entry: (-entry.cost, -entry.calls, entry.key))
+    return sorted(listed, key=lambda entry: (entry.cost.copy_negate(), -entry.calls, entry.key))
 
 
 class _Group(Totals):
@@ -58,7 +59,10 @@ class _Group(Totals):
 
 
 def _hour_key(row: Any) -> tuple[Any, ...]:
-    return (row.start_time // HOUR * HOUR, *(getattr(row, name) or "" for name in _DIMENSIONS))
+    return (row.start_time // HOUR * HOUR, *[value or "" for value in _dimensions_of(row)])
+
+
+_dimensions_of = attrgetter(*_DIMENSIONS)
 
 
 def add_to_hours(connection: Connection, rows: Iterable[Any], sign: int = 1) -> None:

@@ -16,7 +16,7 @@ from aistrale.store.database import Database
 from aistrale.store.events import EventLog
 from aistrale.store.master_key import master_key, replacing
 from aistrale.store.schema import tokens
-from aistrale.store.vault import Vault
+from aistrale.store.vault import Cipher, Vault
 
 DEFAULT = "default"
 
@@ -115,17 +115,22 @@ class TokenStore:
             _row(connection, provider, label)
             _make_default(connection, provider, label)
 
-    def keys(self) -> Mapping[str, Token]:
-        """The default token of each provider that has one, with its key. Raises StoreError as `get` does.
+    def keys(self) -> Mapping[str, Token | StoreError]:
+        """The default token of each provider that has one, with its key, or what `get` would raise for it.
 
-        Without tokens, no master key is looked for.
+        Without tokens, no master key is looked for. Raises StoreError if the database cannot be read.
         """
         with self._database.read() as connection:
             rows = connection.execute(select(tokens).where(tokens.c.is_default).order_by(tokens.c.provider)).all()
             if not rows:
                 return {}
-            cipher = self._vault.open(connection)
-        return {row.provider: _token(row, cipher.unseal(row.secret, row.provider, row.label)) for row in rows}
+            try:
+                cipher = self._vault.open(connection)
+            except StoreError as error:
+                if error.unavailable:
+                    raise
+                return {row.provider: error for row in rows}
+        return {row.provider: _opened(cipher, row) for row in rows}
 
     def rotate_master_key(self, new: Secret) -> str:
         """Encrypt all tokens with another master key, and keep that where the former one was kept.
@@ -211,6 +216,13 @@ def _make_default(connection: Connection, provider: str, label: str) -> None:
     # The former one first: the database holds that there is never more than one.
     connection.execute(update(tokens).where(_is(provider, None)).values(is_default=False))
     connection.execute(update(tokens).where(_is(provider, label)).values(is_default=True))
+
+
+def _opened(cipher: Cipher, row: Row[Any]) -> Token | StoreError:
+    try:
+        return _token(row, cipher.unseal(row.secret, row.provider, row.label))
+    except StoreError as error:
+        return error
 
 
 def _token(row: Row[Any], secret: Secret | None = None) -> Token:

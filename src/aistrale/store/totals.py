@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 _GROWTH = 1.02
@@ -59,18 +60,28 @@ class Durations:
             _ = self._lanes
 
     def add(self, other: Durations, sign: int) -> None:
-        """Add those of others, or with sign -1 take them out again."""
-        self._folded += sign * other._lanes
+        """Add those of others, or with sign -1 take them out again, as far as they are in."""
+        if sign > 0:
+            self._folded += other._lanes
+            return
+        taken = other._counts()
+        left = [max(0, count - less) for count, less in zip_longest(self._counts(), taken, fillvalue=0)]
+        self._folded = _folded(left)
 
     @property
     def _lanes(self) -> int:
         if self._counted:
-            lanes = [0] * (max(self._counted) + 1)
+            counts = [0] * (max(self._counted) + 1)
             for bucket in self._counted:
-                lanes[bucket] += 1
-            self._folded += int.from_bytes(struct.pack(f"<{len(lanes)}I", *lanes), "little")
+                counts[bucket] += 1
+            self._folded += _folded(counts)
             self._counted.clear()
         return self._folded
+
+    def _counts(self) -> tuple[int, ...]:
+        """How often each bucket occurred, from the first of all on."""
+        first, lanes = self._lanes_from_first()
+        return (0,) * first + struct.unpack(f"<{len(lanes) // _LANE_BYTES}I", lanes)
 
     def percentile(self, part: float) -> float | None:
         """The duration, in seconds, that `part` (0 to 1) of them do not exceed; None if there are none."""
@@ -103,6 +114,10 @@ class Durations:
         first = ((lanes & -lanes).bit_length() - 1) // _LANE
         rest = lanes >> _LANE * first
         return first, rest.to_bytes(-(-rest.bit_length() // _LANE) * _LANE_BYTES, "little")
+
+
+def _folded(counts: Sequence[int]) -> int:
+    return int.from_bytes(struct.pack(f"<{len(counts)}I", *counts), "little")
 
 
 @dataclass(slots=True)

@@ -35,6 +35,10 @@ _REQUEST_ATTRIBUTES = {
     "user": "user.id",
 }
 
+_DOUBLES = frozenset(
+    f"gen_ai.request.{name}" for name in ("temperature", "top_p", "frequency_penalty", "presence_penalty")
+)
+
 Attributes: TypeAlias = dict[str, AttributeValue]
 
 
@@ -57,6 +61,8 @@ def start_attributes(call: Call) -> Attributes:
     }
     if options.session_id:
         attributes["session.id"] = options.session_id
+    if options.user_id:
+        attributes["user.id"] = options.user_id
     if options.conversation_id:
         attributes["gen_ai.conversation.id"] = options.conversation_id
     if options.tags:
@@ -86,7 +92,7 @@ def _place(provider: str, model: str, base_url: str) -> Attributes:
 def _add_request(attributes: Attributes, request: CompletionRequest, stream: bool) -> None:
     for field, name in _REQUEST_ATTRIBUTES.items():
         if (value := getattr(request, field)) is not None:
-            attributes[name] = value
+            attributes[name] = float(value) if name in _DOUBLES else value
     if request.prompt is not None:
         attributes["gen_ai.prompt.name"] = request.prompt.name
         if request.prompt.version is not None:
@@ -121,20 +127,21 @@ def result_attributes(result: Completion | Embedding) -> Attributes:
     if isinstance(result, Completion):
         if result.id:
             attributes["gen_ai.response.id"] = result.id
-        if reasons := [choice.finish_reason for choice in result.choices if choice.finish_reason]:
+        if reasons := tuple([choice.finish_reason for choice in result.choices if choice.finish_reason]):
             attributes["gen_ai.response.finish_reasons"] = reasons
         if result.time_to_first_token is not None:
             attributes["gen_ai.response.time_to_first_chunk"] = result.time_to_first_token
         if result.cached:  # its tokens were used, and are counted, by the call that filled the cache
             return {**attributes, "aistrale.cached": True, "gen_ai.usage.cost": 0.0}
     if result.usage is not None:
-        _add_usage(attributes, result.usage)
+        _add_usage(attributes, result.usage, produced=isinstance(result, Completion))
     if result.reported_cost is not None:
         attributes["gen_ai.usage.cost"] = float(result.reported_cost)
     return attributes
 
 
-def _add_usage(attributes: Attributes, usage: Usage) -> None:
+def _add_usage(attributes: Attributes, usage: Usage, produced: bool) -> None:
+    """produced: whether tokens were, as those of an embedding are not."""
     for field, name in USAGE_ATTRIBUTES.items():
-        if (tokens := getattr(usage, field)) or field in ("input_tokens", "output_tokens"):
+        if (tokens := getattr(usage, field)) or field == "input_tokens" or (produced and field == "output_tokens"):
             attributes[name] = tokens

@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from aistrale.config import Config
 from aistrale.exceptions import StoreError
 from aistrale.forks import gate
 from aistrale.logs import warn_once_a_minute
@@ -31,6 +32,9 @@ _PATIENCE = 3.0
 ASKED_PATIENCE = 10.0
 """The same for somebody who looks into the books, and wants all to be there."""
 
+_FAULTS_OF_A_SPAN = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
+"""What a span that holds what none should raises, where it is taken apart."""
+
 _PURGE_SECONDS = 3600.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 
@@ -49,6 +53,7 @@ class BooksSink:
         self._purge_at = 0.0
         self._untold: deque[Event] = deque()
         self.obstacle: StoreError | None = None
+        self.set_aside = 0
         self._spool = Spool(spool_folder(url))
         self._first: float | None = None
         self._again_at = 0.0
@@ -67,15 +72,24 @@ class BooksSink:
             self._due = max(self._first + OPENING_SECONDS, self._again_at)
             return 0
         try:
-            return self._write(spans)
+            refused = self._write(spans)
         except StoreError as error:
             if spans:
                 self._spool.put(spans)
             self._wait(error)
             return 0
+        self._keep_for()
+        return refused
 
     def due_in(self) -> float | None:
+        if self._is_to_purge:
+            return 0.0
         return None if self._due is None else max(0.0, self._due - time.monotonic())
+
+    @property
+    def _is_to_purge(self) -> bool:
+        """Whether the books are open, and what is in them was not looked through for a while."""
+        return self.retention is not None and self._store is not None and time.monotonic() >= self._purge_at
 
     @property
     def name(self) -> str:
@@ -100,13 +114,14 @@ class BooksSink:
             from aistrale.store.store import open_store
 
             store = open_store(self.url)
-        record = partial(self._record, store, patience)
-        self._spool.drain(record)
-        lost = record(spans) if spans else 0
+        self._spool.drain(partial(self._take_in, store, patience))
+        refused = self._record(store, patience, spans) if spans else 0
         self._store, self._pause, self._again_at, self.obstacle = store, _FIRST_PAUSE, 0.0, None
         self._due = None
-        self._keep_for(store)
-        return lost
+        return refused
+
+    def _take_in(self, store: Store, patience: float, spans: Sequence[Span]) -> None:
+        self.set_aside += self._record(store, patience, spans)
 
     def _record(self, store: Store, patience: float, spans: Sequence[Span]) -> int:
         """Write spans; the result is how many could not be."""
@@ -116,6 +131,11 @@ class BooksSink:
         except Exception as error:
             if isinstance(error, StoreError) and not error.unfit:
                 raise
+            if not isinstance(
+                error, (StoreError, *_FAULTS_OF_A_SPAN)
+            ):  # something is broken here: they wait until it is not
+                message = f"spans cannot be written: {type(error).__name__}: {error}"
+                raise StoreError(message, unavailable=True) from error
             # One of them is such that it cannot be written: the others are, whatever is wrong with it.
             if len(spans) == 1:
                 self._set_aside(spans[0], error)
@@ -135,13 +155,18 @@ class BooksSink:
             with suppress(IndexError):  # another thread may tell as well
                 self._store.events.announce([self._untold.popleft()])
 
-    def _keep_for(self, store: Store) -> None:
-        """Now and then, forget what is older than the configuration wants kept."""
-        if self.retention is None or time.monotonic() < self._purge_at:
+    def _keep_for(self) -> None:
+        """Now and then, and while nobody waits, forget what is older than the configuration wants kept."""
+        if not self._is_to_purge:
             return
+        assert self.retention is not None
+        assert self._store is not None
         self._purge_at = time.monotonic() + _PURGE_SECONDS
         before = max(0, time.time_ns() - round(self.retention * 86_400 * 1e9))
-        store.purge(before)
+        try:
+            self._store.purge(before)
+        except StoreError as error:
+            warn_once_a_minute(self.url, "what is older than is to be kept could not be forgotten: %s", error)
         self._spool.purge(before)
 
     def _wait(self, error: StoreError) -> None:
@@ -178,7 +203,7 @@ def bring_up_to_date(url: str, patience: float = ASKED_PATIENCE) -> None:
 
     Raises StoreError.
     """
-    recorder = books_recorder(url)
+    recorder = books_recorder(url, Config()["telemetry_retention"])
     try:
         recorder.deliver_by(partial(_sink_of(recorder).take_in, patience), patience)
     except TimeoutError as error:

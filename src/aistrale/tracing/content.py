@@ -22,7 +22,13 @@ def input_content(request: CompletionRequest) -> Iterator[tuple[str, AttributeVa
     said = [{"role": m.role, "parts": _parts(m)} for m in request.messages if m.role not in _SYSTEM]
     yield "gen_ai.input.messages", json.dumps(said, ensure_ascii=False)
     if request.tools:
-        yield "gen_ai.tool.definitions", json.dumps(request.tools, ensure_ascii=False)
+        yield "gen_ai.tool.definitions", json.dumps([*map(_definition, request.tools)], ensure_ascii=False)
+
+
+def _definition(tool: dict[str, Any]) -> dict[str, Any]:
+    """A tool, its type and its name side by side."""
+    function = tool.get("function")
+    return {"type": tool.get("type", "function"), **function} if isinstance(function, dict) else tool
 
 
 def output_content(result: Completion) -> str:

@@ -64,14 +64,11 @@ class TelemetryHandler(CallbackHandler):
         self._capture = _captures() if capture_content is None else capture_content
 
     def on_start(self, call: Call) -> None:
-        span = self._tracer.start(
-            f"{call.operation} {call.model}", "client", start_attributes(call), call.request.options.parent
-        )
+        span = self._tracer.start(_name(call), "client", start_attributes(call), call.request.options.parent)
         call.state[self] = _Open(span, where(call))
         context = span.context
-        call.trace_id = span.trace_id
-        parent = f"00-{call.trace_id}-{context.span_id:016x}-{context.trace_flags:02x}"
-        call.headers.setdefault("traceparent", parent)
+        call.trace_id, call.sending = call.trace_id or span.trace_id, call.sending or span.as_current
+        call.headers.setdefault("traceparent", f"00-{span.trace_id}-{span.span_id}-{context.trace_flags:02x}")
         if context.trace_state:
             call.headers["tracestate"] = context.trace_state.to_header()
         if self._capture and span.is_recording and isinstance(call.request, CompletionRequest):
@@ -114,11 +111,16 @@ class TelemetryHandler(CallbackHandler):
         attributes = {} if result is None else result_attributes(result)
         if where(call) is not opened.place:  # a fallback led it elsewhere
             attributes.update(where(call))
+            opened.span.rename(_name(call))
         if opened.keys:
             attributes[STORED_KEY] = opened.keys
         if self._capture and isinstance(result, Completion):
             attributes["gen_ai.output.messages"] = output_content(result)
         return attributes
+
+
+def _name(call: Call) -> str:
+    return f"{call.operation} {call.model}"
 
 
 def _captures() -> bool:

@@ -19,6 +19,7 @@ from aistrale.http import HTTPRequest, Timeout, check_header, host_of, retry_aft
 from aistrale.logs import warn_once_a_minute
 from aistrale.prices import PriceBook, is_table_loaded, load_table
 from aistrale.spans import Span
+from aistrale.store.peek import own_prices
 from aistrale.tracing.recorder import Recorder
 from aistrale.version import __version__
 
@@ -39,6 +40,7 @@ class OTLPSink:
     """Posts spans to one address. What it cannot deliver waits, while there is room, for a later try."""
 
     batch = 512
+    set_aside = 0
 
     def __init__(self, url: str, headers: tuple[tuple[str, str], ...], timeout: float, compress: bool) -> None:
         self._url, self._headers = url, dict(headers)
@@ -116,7 +118,7 @@ def _encoded(spans: list[Span], at_exit: bool) -> bytes:
     if not at_exit:
         load_table()
     # While a process ends there is no time to load it: better a span without its cost than none.
-    book = PriceBook() if is_table_loaded() else None
+    book = PriceBook(own_prices()) if is_table_loaded() else None
     encoded: bytes = encode_spans([_readable(span, book) for span in spans]).SerializeToString()
     return encoded
 

@@ -41,6 +41,10 @@ class Sink(Protocol):
     def obstacle(self) -> Exception | None:
         """Why it has put spans by instead of delivering them, if it has."""
 
+    @property
+    def set_aside(self) -> int:
+        """How many of the spans it had put by were left in their files for good."""
+
     def deliver(self, spans: list[Span], *, at_exit: bool) -> int:
         """Deliver them; raise what keeps them here, to be tried again. The result is how many were refused for good."""
 
@@ -60,13 +64,15 @@ class Delivery:
 
     destination: the database, or a collector's address. waiting: spans that wait. delivered: spans that are there,
     or in files that the database is filled from. dropped: spans that are not, because too many waited, they were
-    refused or set aside, or the process ended. last_error: why they wait, or are kept in files, at present.
+    refused or set aside, or the process ended. set_aside: spans in files, of whichever process, that this one found
+    no database to take, and left there. last_error: why they wait, or are kept in files, at present.
     """
 
     destination: str
     waiting: int
     delivered: int
     dropped: int
+    set_aside: int
     last_error: str | None
 
 
@@ -100,7 +106,7 @@ class Recorder:
         """How its deliveries go."""
         error = self.sink.obstacle or self.last_error
         said = None if error is None else str(error)
-        return Delivery(self.sink.name, len(self._queue), self.delivered, self.dropped, said)
+        return Delivery(self.sink.name, len(self._queue), self.delivered, self.dropped, self.sink.set_aside, said)
 
     def record(self, span: Span) -> None:
         """Have a finished span delivered soon."""
@@ -135,6 +141,8 @@ class Recorder:
         finally:
             self._delivering.release()
         self.sink.delivered()
+        if self._thread is None and self.sink.due_in() == 0:  # it has something left to do, for nobody to wait for
+            self._start()
 
     def end(self) -> None:
         """Deliver what waits within EXIT_SECONDS; the process ends."""

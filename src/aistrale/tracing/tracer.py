@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, StatusCode, TraceFlags
 
+from aistrale.ids import random_bits
 from aistrale.spans import Kind, Span, SpanEvent
 from aistrale.tracing.attributes import SCHEMA_URL, Attributes
 from aistrale.tracing.recorder import Recorder
@@ -43,8 +45,8 @@ class Tracer:
             if above.is_valid:
                 flags = above.trace_flags  # whether a trace is recorded is decided where it begins
             own = SpanContext(
-                above.trace_id if above.is_valid else random.getrandbits(128) or 1,
-                random.getrandbits(64) or 1,
+                above.trace_id if above.is_valid else random_bits(128) or 1,
+                random_bits(64) or 1,
                 False,
                 flags,
                 above.trace_state,
@@ -58,7 +60,7 @@ class OpenSpan:
     """A span that has begun. `context` is what spans below it are started with, and what is sent on."""
 
     __slots__ = (
-        "context",
+        *("context", "trace_id", "span_id"),
         *("_name", "_kind", "_attributes", "_parent", "_mirror", "_recorders", "_events", "_start", "_began"),
     )
 
@@ -73,11 +75,12 @@ class OpenSpan:
         recorders: Sequence[Recorder],
     ) -> None:
         self.context = context
+        self.trace_id, self.span_id = f"{context.trace_id:032x}", f"{context.span_id:016x}"
         self._name, self._kind, self._attributes = name, kind, dict(attributes)
         self._parent = parent
         self._mirror = mirror if mirror.is_recording() else None
         self._recorders = recorders
-        self._events: list[SpanEvent] = []
+        self._events: tuple[SpanEvent, ...] = ()
         self._start, self._began = time.time_ns(), time.perf_counter_ns()
 
     @property
@@ -86,8 +89,17 @@ class OpenSpan:
         return bool(self._recorders) or self._mirror is not None
 
     @property
-    def trace_id(self) -> str:
-        return f"{self.context.trace_id:032x}"
+    def as_current(self) -> Callable[[], AbstractContextManager[Any]] | None:
+        """Makes an application's own span the current one for a block; None where an application has no such."""
+        if self._mirror is None:
+            return None
+        return partial(trace.use_span, self._mirror, record_exception=False, set_status_on_exception=False)
+
+    def rename(self, name: str) -> None:
+        """Give it another name: what it is of has changed."""
+        self._name = name
+        if self._mirror is not None:
+            self._mirror.update_name(name)
 
     def set(self, attributes: Mapping[str, Any]) -> None:
         """Add attributes, over those of the same name."""
@@ -98,7 +110,7 @@ class OpenSpan:
     def event(self, name: str, attributes: Attributes) -> None:
         """Note something that happens now."""
         if self._recorders:
-            self._events.append(SpanEvent(name, self._now(), attributes))
+            self._events += (SpanEvent(name, self._now(), attributes),)
         if self._mirror is not None:
             self._mirror.add_event(name, attributes)
 
@@ -119,7 +131,7 @@ class OpenSpan:
         is_below = self._parent.is_valid and self._parent.trace_id == self.context.trace_id
         return Span(
             self.trace_id,
-            f"{self.context.span_id:016x}",
+            self.span_id,
             self._name,
             self._start,
             self._now(),
