@@ -11,8 +11,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -212,6 +212,26 @@ def _script(mode: str, folder: Path) -> float:
     started = time.perf_counter()
     _python(SCRIPT, AISTRALE_HOME=str(folder / "script"), AISTRALE_TELEMETRY=mode)
     return time.perf_counter() - started
+
+
+_ENDING = """
+import time
+import aistrale
+client = aistrale.Client(provider="echo", telemetry="otlp")
+for _ in range(2000):
+    client.run("Hello, world!")
+print(time.time())
+"""
+
+
+def ends(size: Size, down: Callable[[], AbstractContextManager[str]]) -> Spread:
+    """Seconds from a script's last line to the end of its process, 2,000 spans waiting for a collector that is down."""
+    taken = []
+    for _ in range(size.starts):
+        with down() as address:
+            last = _python(_ENDING, OTEL_EXPORTER_OTLP_ENDPOINT=address).stdout
+            taken.append(time.time() - float(last))
+    return Spread.of(taken)
 
 
 def _python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,8 @@ compares with what the upstream sent. Packages are imported by the opener, in th
 
 import json
 import os
+import socket
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
@@ -15,7 +17,9 @@ from contextlib import (
     contextmanager,
 )
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
 KEY = "sk-bench"
 MODEL = "gpt-4o"
@@ -142,28 +146,6 @@ async def openai_async(base_url: str) -> AsyncIterator[Ready[AsyncCall]]:
             return len(answer.choices[0].message.content or "")
 
         yield Ready(call)
-
-
-# langchain-openai.
-
-
-def _chat_openai(base_url: str) -> Any:
-    from langchain_openai import ChatOpenAI
-
-    options: Any = {"model": MODEL, "base_url": base_url, "api_key": KEY}
-    return ChatOpenAI(**options)
-
-
-@contextmanager
-def langchain_run(base_url: str) -> Iterator[Ready[Call]]:
-    model = _chat_openai(base_url)
-    yield Ready(lambda: len(model.invoke(PROMPT).content))
-
-
-@contextmanager
-def langchain_stream(base_url: str) -> Iterator[Ready[Call]]:
-    model = _chat_openai(base_url)
-    yield Ready(lambda: sum(len(chunk.content) for chunk in model.stream(PROMPT)))
 
 
 # LiteLLM, without the logging that doubles the time of its streams.
@@ -297,7 +279,8 @@ async def aistrale_async(base_url: str) -> AsyncIterator[Ready[AsyncCall]]:
         yield spans.ready(call)
 
 
-# What keeping books costs: the same client with telemetry off, and with the books alone on.
+# What keeping books costs: the same client with telemetry off, with the books alone on, and with the least in their
+# place.
 
 
 @contextmanager
@@ -309,13 +292,81 @@ def unobserved_run(base_url: str) -> Iterator[Ready[Call]]:
         yield Ready(lambda: len(client.run(PROMPT).text))
 
 
+def _one_table(path: str) -> Any:
+    """An exporter that puts spans into one SQLite table as they are; its connection is `database`."""
+    from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+    class Table(SpanExporter):
+        def __init__(self, path: str) -> None:
+            self.database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self.database.execute("PRAGMA journal_mode=WAL")
+            self.database.execute("PRAGMA synchronous=NORMAL")
+            self.database.execute(
+                "CREATE TABLE spans (trace_id TEXT, span_id TEXT, name TEXT, began INTEGER, ended INTEGER, "
+                "attributes TEXT, PRIMARY KEY (trace_id, span_id))"
+            )
+
+        def export(self, spans: Sequence[Any]) -> SpanExportResult:
+            rows = [
+                (
+                    *(f"{span.context.trace_id:032x}", f"{span.context.span_id:016x}"),
+                    *(span.name, span.start_time, span.end_time, json.dumps(dict(span.attributes))),
+                )
+                for span in spans
+            ]
+            self.database.execute("BEGIN")
+            self.database.executemany("INSERT INTO spans VALUES (?, ?, ?, ?, ?, ?)", rows)
+            self.database.execute("COMMIT")
+            return SpanExportResult.SUCCESS
+
+    return Table(path)
+
+
 @contextmanager
-def exported_run(base_url: str) -> Iterator[Ready[Call]]:
+def bare_run(base_url: str) -> Iterator[Ready[Call]]:
+    """The least that keeps a call: a span of OpenTelemetry's SDK by hand, and its JSON in one SQLite table."""
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.trace import SpanKind
+
     import aistrale
 
-    spans = SpanCount()
-    with aistrale.Client(**_aistrale_options(base_url, spans), telemetry="otlp") as client:
-        yield spans.ready(lambda: len(client.run(PROMPT).text))
+    address = urlsplit(base_url)
+    asked = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": MODEL,
+        "server.address": address.hostname,
+        "server.port": address.port,
+    }
+    options = {"provider": "openai", "base_url": base_url, "api_key": KEY, "model": MODEL}
+    with TemporaryDirectory() as folder, aistrale.Client(**options, telemetry=False) as client:
+        table, provider = _one_table(f"{folder}/spans.db"), TracerProvider()
+        provider.add_span_processor(BatchSpanProcessor(table, max_queue_size=20_000))
+        tracer = provider.get_tracer("bare")
+
+        def call() -> int:
+            with tracer.start_as_current_span(f"chat {MODEL}", kind=SpanKind.CLIENT, attributes=asked) as span:
+                answer = client.run(PROMPT)
+                span.set_attributes(
+                    {
+                        "gen_ai.response.model": answer.model,
+                        "gen_ai.response.id": answer.id,
+                        "gen_ai.response.finish_reasons": [answer.finish_reason],
+                        "gen_ai.usage.input_tokens": answer.usage.input_tokens,
+                        "gen_ai.usage.output_tokens": answer.usage.output_tokens,
+                    }
+                )
+            return len(answer.text)
+
+        def audit(calls: int) -> str:
+            provider.force_flush()
+            (found,) = table.database.execute("SELECT count(*) FROM spans").fetchone()
+            if found != calls:
+                raise LostSpansError(f"{calls:,} calls left {found:,} spans")
+            return f"{calls:,} calls left as many spans"
+
+        yield Ready(call, provider.force_flush, audit)
 
 
 @contextmanager
@@ -342,18 +393,16 @@ def booked_run(base_url: str) -> Iterator[Ready[Call]]:
         yield Ready(lambda: len(client.run(PROMPT).text), settle, audit)
 
 
-BOOKS: Mapping[str, Opener] = {"unobserved": unobserved_run, "booked": booked_run, "exported": exported_run}
+BOOKS: Mapping[str, Opener] = {"unobserved": unobserved_run, "booked": booked_run, "bare": bare_run}
 RUN: Mapping[str, Opener] = {
     "httpx": httpx_run,
     "openai": openai_run,
-    "langchain-openai": langchain_run,
     "litellm": litellm_run,
     "aistrale": aistrale_run,
 }
 STREAM: Mapping[str, Opener] = {
     "httpx": httpx_stream,
     "openai": openai_stream,
-    "langchain-openai": langchain_stream,
     "litellm": litellm_stream,
     "aistrale": aistrale_stream,
 }
@@ -362,5 +411,46 @@ ASYNC: Mapping[str, AsyncOpener] = {
     "aistrale": aistrale_async,
     "openai": openai_async,
 }
-NAMES = tuple(dict.fromkeys((*RUN, *STREAM, *ASYNC)))
+NAMES = tuple(dict.fromkeys((*RUN, *STREAM, *ASYNC, "langchain-openai")))
 """Every contender's name; also the name of its package on PyPI."""
+
+
+# What a collector that is down costs the calls whose spans it is to get.
+
+
+@contextmanager
+def refusing() -> Iterator[str]:
+    """The address of nobody."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def silent() -> Iterator[str]:
+    """The address of somebody who takes connections, and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+DOWN: Mapping[str, Callable[[], AbstractContextManager[str]]] = {"refusing": refusing, "silent": silent}
+
+
+def _sending_to(down: Callable[[], AbstractContextManager[str]]) -> Opener:
+    @contextmanager
+    def run(base_url: str) -> Iterator[Ready[Call]]:
+        import aistrale
+
+        options = {"provider": "openai", "base_url": base_url, "api_key": KEY, "model": MODEL}
+        with down() as address:
+            os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = address
+            with aistrale.Client(**options, telemetry="otlp") as client:
+                yield Ready(lambda: len(client.run(PROMPT).text))
+
+    return run
+
+
+COLLECTORS: Mapping[str, Opener] = {
+    "unobserved": unobserved_run,
+    **{name: _sending_to(down) for name, down in DOWN.items()},
+}

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks import books, contenders, startup
+from benchmarks import books, contenders, startup, upstream
 from benchmarks.comparison import Figure, Round, compare, field
 from benchmarks.report import Findings, Spread, findings
-from benchmarks.worker import Block, Job
+from benchmarks.worker import WORKLOADS, Block, Job
 
 US = "aistrale"
 IN_FLIGHT = (50, 200)
@@ -167,27 +167,49 @@ def imports(plan: Plan, only: Only, base_url: str) -> Findings:
 def telemetry(plan: Plan, only: Only, base_url: str) -> Findings:
     """What telemetry costs a call in all, to the end of the work in the background, which competes with the calls.
 
-    Beside the books: an application's own OpenTelemetry provider, whose exporter drops the spans.
+    Beside the books: OpenTelemetry's SDK by hand, whose exporter puts each span into one table as it is, without
+    prices, sums, events or indexes.
     """
-    off, on, sdk = (Job("books", name) for name in ("unobserved", "booked", "exported"))
-    jobs = [off, on, sdk] if US in only else []
-    played = compare(jobs, base_url, rounds=plan.rounds, block_seconds=5 * plan.block_seconds)
+    off, on, bare = (Job("books", name) for name in ("unobserved", "booked", "bare"))
+    jobs = [off, on, bare] if US in only else []
+    played = compare(jobs, base_url, rounds=2 * plan.rounds, block_seconds=5 * plan.block_seconds)
 
     def paid(job: Job, figure: Figure) -> Spread | None:
         return played.within_rounds(lambda blocks: 1e6 * (figure(blocks[job]) - figure(blocks[off])))
 
     rows = []
-    for job, what in ((on, "the books, written"), (sdk, "OpenTelemetry's SDK, spans dropped")):
+    for job, what in ((on, "the books, written"), (bare, "OpenTelemetry's SDK, one bare table")):
         taken = [paid(job, figure) for figure in (_seconds_each, _cpu_each, _caller_each)]
         if None not in taken:
             rows.append((what, *(spread.text(".0f") for spread in taken if spread)))
     beside = played.within_rounds(
         lambda blocks: (
-            (_cpu_each(blocks[on]) - _cpu_each(blocks[off])) / (_cpu_each(blocks[sdk]) - _cpu_each(blocks[off]))
+            (_cpu_each(blocks[on]) - _cpu_each(blocks[off])) / (_cpu_each(blocks[bare]) - _cpu_each(blocks[off]))
         )
     )
-    figures = {"telemetry": paid(on, _seconds_each), "telemetry beside sdk": beside}
+    figures = {"telemetry": paid(on, _seconds_each), "telemetry beside bare": beside}
     head = ("telemetry, over a call without", "us a call", "us of CPU", "of it the caller's own")
+    return findings(head, rows, played.remarks, figures)
+
+
+def collector(plan: Plan, only: Only, base_url: str) -> Findings:
+    """What a collector that is down costs the calls, and the end of the process."""
+    off = Job("collector", "unobserved")
+    down = [Job("collector", name) for name in contenders.DOWN]
+    jobs = [off, *down] if US in only else []
+    played = compare(jobs, base_url, rounds=plan.rounds, block_seconds=plan.block_seconds)
+
+    def paid(job: Job) -> Spread | None:
+        return played.within_rounds(lambda blocks: 1e3 * (_seconds_each(blocks[job]) - _seconds_each(blocks[off])))
+
+    figures: dict[str, Spread | None] = {}
+    rows = []
+    for job in down:
+        if (milliseconds := paid(job)) is not None:
+            ends = books.ends(plan.size, contenders.DOWN[job.contender])
+            figures |= {f"{job} paid": milliseconds, f"{job} end": ends}
+            rows.append((str(job), milliseconds.text(".3f"), ends.text(".2f")))
+    head = ("a collector that is down", "ms a call", "s to the end of the process")
     return findings(head, rows, played.remarks, figures)
 
 
@@ -197,6 +219,60 @@ def kept(plan: Plan, only: Only, base_url: str) -> Findings:
         return findings(("books", "measured"), (), (), {})
     with TemporaryDirectory() as folder:
         return books.books(plan.size, Path(folder))
+
+
+def langchain(plan: Plan, only: Only, base_url: str) -> Findings:
+    """Our chat model beside that of OpenAI's partner package, and what our tracer costs."""
+    if US not in only:
+        return findings(("LangChain", "measured"), (), (), {})
+    ours, theirs, least = "ChatAistrale", "ChatOpenAI", "bare"
+    figures: dict[str, Spread | None] = {}
+    rows: list[tuple[str, ...]] = []
+    remarks: list[str] = []
+    for workload, what in (("invoke", "invoke"), ("chunks", "a stream of 100 chunks")):
+        jobs = [Job(workload, name) for name in WORKLOADS[workload].openers]
+        played = compare(jobs, base_url, rounds=plan.rounds, block_seconds=plan.block_seconds)
+        remarks += played.remarks
+        for job in played.jobs:
+            ratio = _ratio(played.ratio(job, Job(workload, ours), _seconds_each))
+            rows.append((f"{what}, {job}", _milliseconds(played.spread(job, _seconds_each), ".3f"), "-", ratio))
+        figures[f"langchain {workload}"] = played.ratio(Job(workload, theirs), Job(workload, ours), _seconds_each)
+        figures[f"langchain {workload} floor"] = played.ratio(Job(workload, ours), Job(workload, least), _seconds_each)
+        if workload == "invoke":
+            figures["langchain over httpx"] = played.within_rounds(
+                lambda blocks: (
+                    1e6 * (_seconds_each(blocks[Job("invoke", ours)]) - _seconds_each(blocks[Job("invoke", "httpx")]))
+                )
+            )
+
+    few = IN_FLIGHT[0]
+    us, them, floor = (Job("ainvoke", name, few) for name in (ours, theirs, least))
+    played = compare([us, them, floor], base_url, rounds=plan.async_rounds, block_seconds=plan.async_block_seconds)
+    remarks += played.remarks
+    rows += [
+        (
+            f"ainvoke, {job}",
+            _milliseconds(played.spread(job, _cpu_each), ".3f"),
+            played.spread(job, _rate).text(",.0f"),
+            _ratio(played.ratio(us, job, _rate)),
+        )
+        for job in played.jobs
+    ]
+    figures["langchain ainvoke"] = played.ratio(us, them, _rate)
+    figures["langchain ainvoke floor"] = played.ratio(floor, us, _rate)
+
+    plain, traced = (Job("tokens", name) for name in (ours, "traced"))
+    played = compare([plain, traced], base_url, rounds=plan.rounds, block_seconds=plan.block_seconds)
+    remarks += played.remarks
+    rows += [
+        (f"astream of 100 chunks, {job}", _milliseconds(played.spread(job, _seconds_each), ".3f"), "-", "-")
+        for job in played.jobs
+    ]
+    figures["langchain tracer"] = played.within_rounds(
+        lambda blocks: 1e6 * (_seconds_each(blocks[traced]) - _seconds_each(blocks[plain])) / upstream.DELTAS
+    )
+    head = ("LangChain", "ms a call (in flight: of CPU)", "calls/s", "x ChatAistrale's time")
+    return findings(head, rows, remarks, figures)
 
 
 def script(plan: Plan, only: Only, base_url: str) -> Findings:
@@ -214,6 +290,8 @@ SECTIONS = {
     "memory": memory,
     "import": imports,
     "telemetry": telemetry,
+    "collector": collector,
+    "langchain": langchain,
     "script": script,
     "books": kept,
 }

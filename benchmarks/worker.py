@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contenders, upstream
+from benchmarks import contenders, langchain_models, upstream
 from benchmarks.contenders import AsyncCall, AsyncOpener, Call, Opener, Ready
 
 WARM_UP_CALLS = 2
@@ -216,8 +216,13 @@ class Workload:
 WORKLOADS = {
     "run": Workload(contenders.RUN, upstream.TEXT, _sync),
     "books": Workload(contenders.BOOKS, upstream.TEXT, _in_all),
+    "collector": Workload(contenders.COLLECTORS, upstream.TEXT, _sync),
     "stream": Workload(contenders.STREAM, upstream.STREAMED_TEXT, _sync),
     "async": Workload(contenders.ASYNC, upstream.TEXT, _async),
+    "invoke": Workload(langchain_models.INVOKE, upstream.TEXT, _sync),
+    "chunks": Workload(langchain_models.CHUNKS, upstream.STREAMED_TEXT, _sync),
+    "ainvoke": Workload(langchain_models.AINVOKE, upstream.TEXT, _async),
+    "tokens": Workload(langchain_models.TOKENS, upstream.STREAMED_TEXT, _async),
 }
 
 
