@@ -16,7 +16,7 @@ from programs import printed
 from upstream import Gate, Upstream, completion, failure, plain
 
 import aistrale
-from aistrale_langchain import AistraleLLM, ChatAistrale
+from aistrale_langchain import AistraleEmbeddings, AistraleLLM, ChatAistrale
 
 
 def options(upstream: Upstream, **more: Any) -> dict[str, Any]:
@@ -193,3 +193,78 @@ def test_no_callbacks_are_no_callbacks(upstream: Upstream) -> None:
     llm = AistraleLLM(**options(upstream))
     assert llm.invoke("Hello", config={"callbacks": []}) == "Hello"
     assert asyncio.run(llm.ainvoke("Hello", config={"callbacks": []})) == "Hello"
+
+
+@pytest.mark.parametrize("change", ["copied", "assigned", "deeply copied"])
+def test_a_model_of_other_settings_calls_by_them(behaving: Upstream, change: str) -> None:
+    """Also if it was used before."""
+    model = ChatAistrale(model="gpt-test", provider="openai", api_key="sk", base_url=behaving.url)
+    model.invoke("Hello")
+    if change == "assigned":
+        model.model = "gpt-other"
+    else:
+        model = model.model_copy(update={"model": "gpt-other"}, deep=change == "deeply copied")
+    assert model.invoke("Hello").response_metadata["model_name"] == "gpt-other"
+
+
+def test_the_servers_key_goes_to_no_provider(behaving: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AISTRALE_API_KEY is for who serves them; a provider gets its own."""
+    monkeypatch.setenv("AISTRALE_API_KEY", "ak-server")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-provider")
+    ChatAistrale(model="openai/gpt-test", base_url=behaving.url).invoke("Hello")
+    AistraleEmbeddings(model="openai/bge-m3", base_url=behaving.url).embed_query("Hello")
+    chat, vectors = behaving.requests
+    assert [chat.headers["authorization"], vectors.headers["authorization"]] == ["Bearer sk-provider"] * 2
+    assert vectors.body["model"] == "bge-m3"
+
+
+def test_a_tool_that_failed_is_told_to_openai_in_its_own_words(behaving: Upstream) -> None:
+    """It knows no field for that."""
+    model = ChatAistrale(model="gpt-test", provider="openai", api_key="sk", base_url=behaving.url)
+    call = {"name": "f", "args": {}, "id": "call_1"}
+    model.invoke(
+        [("user", "Hello"), AIMessage("", tool_calls=[call]), ToolMessage("no", tool_call_id="call_1", status="error")]
+    )
+    assert behaving.requests[-1].body["messages"][-1] == {"role": "tool", "content": "no", "tool_call_id": "call_1"}
+
+
+def test_what_is_no_setting_is_an_option_or_a_mistake(behaving: Upstream) -> None:
+    """Neither is passed over."""
+    options: dict[str, Any] = {"model": "gpt-test", "provider": "openai", "api_key": "sk", "base_url": behaving.url}
+    AistraleLLM(**options, reasoning_effort="low").invoke("Hello")
+    assert behaving.requests[-1].body["reasoning_effort"] == "low"
+    for kind in (ChatAistrale, AistraleLLM, AistraleEmbeddings):
+        with pytest.raises((TypeError, ValueError), match="temprature"):
+            kind(**options, temprature=0.2)
+
+
+def test_providers_own_tools_stay_as_they_are(behaving: Upstream) -> None:
+    """Their type says whose they are."""
+    own = {"type": "web_search", "search_context_size": "low"}
+    model = ChatAistrale(model="gpt-test", provider="openai", api_key="sk", base_url=behaving.url)
+    assert model.bind_tools([own]).kwargs["tools"] == [own]  # type: ignore[attr-defined]
+
+
+def test_a_stream_is_of_one_answer(behaving: Upstream) -> None:
+    """Two at once would be one text."""
+    model = ChatAistrale(model="gpt-test", provider="openai", api_key="sk", base_url=behaving.url, n=2)
+    with pytest.raises(aistrale.InvalidRequestError, match="one answer"):
+        list(model.stream("Hello"))
+
+
+def test_an_answer_without_a_choice_is_empty(upstream: Upstream) -> None:
+    """As filters leave it."""
+    empty = {"id": "1", "object": "chat.completion", "model": "m", "choices": [], "usage": {"prompt_tokens": 3}}
+    options: dict[str, Any] = {"model": "m", "provider": "openai", "api_key": "sk", "base_url": upstream.url}
+    upstream.will(plain(empty), plain(empty))
+    answer = ChatAistrale(**options).invoke("Hello")
+    assert (answer.content, (answer.usage_metadata or {}).get("input_tokens")) == ("", 3)
+    assert AistraleLLM(**options).invoke("Hello") == ""
+
+
+def test_headers_are_shown_to_nobody(behaving: Upstream) -> None:
+    """They may hold a secret."""
+    model = ChatAistrale(model="openai/m", api_key="sk", base_url=behaving.url, extra_headers={"X-Key": "hush"})
+    assert "hush" not in f"{model!r} {model._get_invocation_params()}"
+    model.invoke("Hello")
+    assert behaving.requests[-1].headers["x-key"] == "hush"

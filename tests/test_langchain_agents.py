@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
+from langchain_core._api import suppress_langchain_deprecation_warning
 from langchain_core.prompts import PromptTemplate
 from langchain_core.tools import tool
 from model_behaviour import behave
@@ -49,12 +50,12 @@ def test_an_agent_answers_in_a_shape(upstream: Upstream, strategy: Any) -> None:
     assert answer == Report(city="text", celsius=3)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # which is what it is
 def test_a_chain_of_old(upstream: Upstream) -> None:
     """The classic LLMChain, with both kinds of model."""
     from langchain_classic.chains import LLMChain
 
     prompt = PromptTemplate.from_template("Say {word}")
     options: dict[str, Any] = {"model": "gpt-test", "provider": "openai", "api_key": "sk", "base_url": upstream.url}
-    for llm in (AistraleLLM(**options), ChatAistrale(**options)):
-        assert LLMChain(llm=llm, prompt=prompt).run("cheese") == "Say cheese"
+    with suppress_langchain_deprecation_warning():
+        for llm in (AistraleLLM(**options), ChatAistrale(**options)):
+            assert LLMChain(llm=llm, prompt=prompt).run("cheese") == "Say cheese"

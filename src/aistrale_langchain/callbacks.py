@@ -53,11 +53,19 @@ class AistraleCallbackHandler(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **more: Any,
     ) -> None:
-        name = _name(serialized, more)
-        attributes = {"gen_ai.operation.name": "invoke_workflow", "aistrale.chain.name": name}
-        if more.get("run_type") == "prompt" and (prompt := (metadata or {}).get("aistrale_prompt")):
+        name, known = _name(serialized, more), metadata or {}
+        if _is_agent(name, known):
+            agent = known.get("lc_agent_name")
+            attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": agent}
+            span = f"invoke_agent {agent}" if agent else "invoke_agent"
+        elif parent_run_id is None:
+            attributes = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": name}
+            span = f"invoke_workflow {name}"
+        else:  # a step of one
+            attributes, span = {"aistrale.chain.name": name}, f"chain {name}"
+        if more.get("run_type") == "prompt" and (prompt := known.get("aistrale_prompt")):
             attributes |= {"gen_ai.prompt.name": prompt["name"], "gen_ai.prompt.version": str(prompt["version"])}
-        self._begin(f"chain {name}", "internal", attributes, run_id, parent_run_id, metadata)
+        self._begin(span, "internal", attributes, run_id, parent_run_id, metadata)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **more: Any) -> None:
         self._end(run_id)
@@ -147,7 +155,8 @@ class AistraleCallbackHandler(BaseCallbackHandler):
     ) -> None:
         model_run.set(id)
         if metadata.get("ls_provider") == PROVIDER:  # it makes its own span
-            self._forget(runs.begin(id, Run(runs.context_of(parent), None, parent)))
+            if (context := runs.context_of(parent)) is not None:
+                self._forget(runs.begin(id, Run(context, None, parent)))
             return
         params = more.get("invocation_params") or {}
         model = str(metadata.get("ls_model_name") or params.get("model") or params.get("model_name") or "")
@@ -155,7 +164,7 @@ class AistraleCallbackHandler(BaseCallbackHandler):
             "gen_ai.operation.name": operation,
             "gen_ai.provider.name": metadata.get("ls_provider"),
             "gen_ai.request.model": model or None,
-            "gen_ai.request.temperature": metadata.get("ls_temperature"),
+            "gen_ai.request.temperature": None if (heat := metadata.get("ls_temperature")) is None else float(heat),
             "gen_ai.request.max_tokens": metadata.get("ls_max_tokens"),
         }
         self._begin(f"{operation} {model}".strip(), "client", attributes, id, parent, metadata)
@@ -201,6 +210,13 @@ class AistraleCallbackHandler(BaseCallbackHandler):
 def _name(serialized: Mapping[str, Any] | None, more: Mapping[str, Any]) -> str:
     kept = serialized or {}
     return str(more.get("name") or kept.get("name") or (kept.get("id") or ["unknown"])[-1])
+
+
+def _is_agent(name: str, metadata: Mapping[str, Any]) -> bool:
+    """Whether a run is one of an agent made by `create_agent`, whose metadata its steps have as well."""
+    if metadata.get("ls_integration") != "langchain_create_agent":
+        return False
+    return "langgraph_node" not in metadata or name == metadata.get("lc_agent_name")
 
 
 def _whose(metadata: Mapping[str, Any] | None) -> dict[str, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -10,22 +11,24 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.output_parsers.base import OutputParserLike
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableMap, RunnablePassthrough
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from aistrale.contract import Handlers
-from aistrale.models import Completion, CompletionRequest
+from aistrale.exceptions import InvalidRequestError
+from aistrale.models import Choice, Completion, CompletionRequest
 from aistrale_langchain.errors import model_errors
 from aistrale_langchain.messages import PROVIDER, answer, end, messages_of, piece
 from aistrale_langchain.model import RunManager, Sampling
 from aistrale_langchain.profiles import profile_of
+from aistrale_langchain.runs import asked_with
 from aistrale_langchain.serialization import register
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
@@ -38,11 +41,12 @@ class ChatAistrale(Sampling, BaseChatModel):
     >>> model.invoke("Hello, world!").content
 
     Retries, fallbacks, timeouts and telemetry are those of `aistrale.Client`. Errors are Aistrale's and LangChain's at
-    once. n: how many answers to ask for.
+    once. n: how many answers to ask for. streaming: whether `invoke` streams as well, for callbacks that want tokens.
     """
 
     n: int | None = None
     reasoning_effort: str | None = None
+    streaming: bool = False
 
     # The contract
 
@@ -77,7 +81,7 @@ class ChatAistrale(Sampling, BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         with (
             model_errors(),
-            self.client.core.gateway.stream(*self._request(messages, stop, run_manager, kwargs)) as stream,
+            self.client.core.gateway.stream(*self._request(messages, stop, run_manager, kwargs, stream=True)) as stream,
         ):
             for chunk in stream:
                 if (message := piece(chunk)) is not None:
@@ -92,20 +96,60 @@ class ChatAistrale(Sampling, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         with model_errors():
-            async with self.client.core.gateway.astream(*self._request(messages, stop, run_manager, kwargs)) as stream:
+            async with self.client.core.gateway.astream(
+                *self._request(messages, stop, run_manager, kwargs, stream=True)
+            ) as stream:
                 async for chunk in stream:
                     if (message := piece(chunk)) is not None:
                         yield ChatGenerationChunk(message=message)
                 yield ChatGenerationChunk(message=end(stream.completion))
 
+    # Neither of the two above is told whose run it is, but their first chunk is asked for before these give theirs.
+
+    def stream(
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Iterator[AIMessageChunk]:
+        chunks = super().stream(input, config, **kwargs)
+        token = asked_with.set(config)
+        try:
+            first = next(chunks, None)
+        finally:
+            asked_with.reset(token)
+        if first is not None:
+            yield first
+            yield from chunks
+
+    async def astream(
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[AIMessageChunk]:
+        chunks = super().astream(input, config, **kwargs)
+        async with aclosing(chunks):  # type: ignore[type-var]
+            token = asked_with.set(config)
+            try:
+                first = await anext(chunks, None)
+            finally:
+                asked_with.reset(token)
+            if first is not None:
+                yield first
+                async for chunk in chunks:
+                    yield chunk
+
     def _request(
-        self, messages: list[BaseMessage], stop: list[str] | None, run: RunManager, given: Mapping[str, Any]
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        run: RunManager,
+        given: Mapping[str, Any],
+        *,
+        stream: bool = False,
     ) -> tuple[CompletionRequest, Handlers]:
         options = self.options(stop, given)
         for name in ("n", "reasoning_effort"):
             if name not in options and (value := getattr(self, name)) is not None:
                 options[name] = value
         options.pop("stream", None)  # which of the methods is called says so
+        if stream and (options.get("n") or 1) > 1:
+            raise InvalidRequestError("A stream is of one answer: leave n out, or use invoke")
         return self.request(messages_of(messages), options, run)
 
     # Tools and structured output
@@ -125,7 +169,7 @@ class ChatAistrale(Sampling, BaseChatModel):
         tool_choice: "auto", "none", "any" or True for whichever it likes, a tool's name, or OpenAI's dict. strict: have
         arguments fit their schemas exactly, where the provider can. response_format: the shape of its last answer.
         """
-        kwargs["tools"] = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
+        kwargs["tools"] = [_tool(tool, strict) for tool in tools]
         if tool_choice is not None and tool_choice is not False:
             kwargs["tool_choice"] = "required" if tool_choice in ("any", True) else tool_choice
         if parallel_tool_calls is not None:
@@ -188,7 +232,7 @@ class ChatAistrale(Sampling, BaseChatModel):
         return {
             "model": self.model,
             "provider": self.provider,
-            **self.options(None, {}),
+            **self.shown(),
             "n": self.n,
             "reasoning_effort": self.reasoning_effort,
         }
@@ -199,17 +243,29 @@ class ChatAistrale(Sampling, BaseChatModel):
         return params
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        return profile_of(self.provider, self.model)
+        if self.provider or "/" in (self.model or ""):
+            return profile_of(self.provider, self.model)
+        # The configuration names it, or whose key is there.
+        route = self.client.core.gateway.route()
+        return profile_of(route.provider, route.model)
 
 
 register(ChatAistrale)
 
 
 def _result(completion: Completion) -> ChatResult:
+    choices = completion.choices or (Choice(completion.message, None),)
     return ChatResult(
-        generations=[ChatGeneration(message=answer(completion, choice)) for choice in completion.choices],
+        generations=[ChatGeneration(message=answer(completion, choice)) for choice in choices],
         llm_output={"model_name": completion.model},
     )
+
+
+def _tool(tool: Any, strict: bool | None) -> dict[str, Any]:
+    """A tool as OpenAI has it; one of a provider's own, which says so by its type, as it is."""
+    if isinstance(tool, Mapping) and tool.get("type", "function") not in ("function", "object"):
+        return dict(tool)
+    return convert_to_openai_tool(tool, strict=strict)
 
 
 def _response_format(schema: Any, strict: bool | None) -> dict[str, Any]:

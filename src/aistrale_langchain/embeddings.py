@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from langchain_core.embeddings import Embeddings
+from pydantic import Field
 
 from aistrale_langchain.errors import model_errors
 from aistrale_langchain.model import Connection
@@ -16,7 +17,7 @@ class AistraleEmbeddings(Connection, Embeddings):
     batch_size: how many texts are sent in one request. dimensions: the length of the vectors, where the model can.
     """
 
-    batch_size: int = 256
+    batch_size: int = Field(default=256, ge=1)
     dimensions: int | None = None
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
@@ -25,7 +26,7 @@ class AistraleEmbeddings(Connection, Embeddings):
             return [
                 vector
                 for batch in self._batches(texts)
-                for vector in self.client.embed(batch, dimensions=self.dimensions)
+                for vector in self.client.embed(batch, model=self.model, dimensions=self.dimensions)
             ]
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
@@ -33,7 +34,7 @@ class AistraleEmbeddings(Connection, Embeddings):
         vectors: list[list[float]] = []
         with model_errors():
             for batch in self._batches(texts):
-                vectors += await self.async_client.embed(batch, dimensions=self.dimensions)
+                vectors += await self.async_client.embed(batch, model=self.model, dimensions=self.dimensions)
         return vectors
 
     def embed_query(self, text: str) -> list[float]:

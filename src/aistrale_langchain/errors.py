@@ -44,6 +44,11 @@ class _Answered(ours.APIError):
         return Response(self.status, headers, self.body)
 
 
+class _Unanswered(ours.AistraleError):
+    response: None = None
+    """There was no answer, or it was not whole."""
+
+
 class AuthenticationError(ours.AuthenticationError, _Answered, langchain.ModelAuthenticationError):
     """The provider does not accept the key (HTTP 401)."""
 
@@ -82,15 +87,15 @@ class CircuitOpenError(ours.CircuitOpenError, _Answered, langchain.ModelAPIError
     """Recent calls to this provider all failed, so this one was not sent."""
 
 
-class NetworkError(ours.NetworkError, langchain.ModelConnectionError):
+class NetworkError(ours.NetworkError, _Unanswered, langchain.ModelConnectionError):
     """The provider could not be reached, or the connection broke before the answer was whole."""
 
 
-class RequestTimeoutError(ours.RequestTimeoutError, langchain.ModelTimeoutError):
+class RequestTimeoutError(ours.RequestTimeoutError, _Unanswered, langchain.ModelTimeoutError):
     """A time limit (connect, between bytes, or total) ran out."""
 
 
-class StreamInterruptedError(ours.StreamInterruptedError, langchain.ModelConnectionError):
+class StreamInterruptedError(ours.StreamInterruptedError, _Unanswered, langchain.ModelConnectionError):
     """A stream ended before the provider said it was over."""
 
 

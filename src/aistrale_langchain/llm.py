@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.base import LangSmithParams, LanguageModelInput
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import ContextThreadPoolExecutor, get_config_list
+from pydantic import Field
 
 from aistrale.contract import Handlers
-from aistrale.models import Completion, CompletionRequest
+from aistrale.models import Choice, Completion, CompletionRequest
 from aistrale_langchain.errors import model_errors
 from aistrale_langchain.messages import PROVIDER, metadata, usage_metadata
 from aistrale_langchain.model import RunManager, Sampling
 from aistrale_langchain.serialization import register
+from aistrale_langchain.workarounds import tell_of_start
+
+Configs: TypeAlias = RunnableConfig | list[RunnableConfig] | None
 
 
 class AistraleLLM(Sampling, BaseLLM):
@@ -30,7 +35,7 @@ class AistraleLLM(Sampling, BaseLLM):
     model it is of, how it ended, and what tokens it took.
     """
 
-    batch_concurrency: int = 8
+    batch_concurrency: int = Field(default=8, ge=1)
 
     # The contract
 
@@ -47,7 +52,7 @@ class AistraleLLM(Sampling, BaseLLM):
         with model_errors():
             if len(prompts) == 1:
                 return _result([ask(prompts[0])])
-            with ThreadPoolExecutor(min(self.batch_concurrency, len(prompts))) as pool:
+            with ContextThreadPoolExecutor(min(self.batch_concurrency, len(prompts))) as pool:
                 return _result(list(pool.map(ask, prompts)))
 
     async def _agenerate(
@@ -63,6 +68,7 @@ class AistraleLLM(Sampling, BaseLLM):
             async with at_once:
                 return await self.client.core.gateway.acomplete(*self._request(prompt, stop, run_manager, kwargs))
 
+        await self._tell_of_start(run_manager, prompts[0], kwargs)
         with model_errors():
             if len(prompts) == 1:
                 return _result([await ask(prompts[0])])
@@ -73,11 +79,61 @@ class AistraleLLM(Sampling, BaseLLM):
                 raise failed.exceptions[0] from None
             return _result([task.result() for task in tasks])
 
+    # LangChain keys its cache by the model's settings alone, and tells handlers no others: a call's own options have
+    # to be among them (langchain issue 40403). An empty list of callbacks is one it fails at.
+
+    def generate(
+        self, prompts: list[str], stop: list[str] | None = None, callbacks: Any = None, **kwargs: Any
+    ) -> LLMResult:
+        return BaseLLM.generate(self._asked(kwargs), prompts, stop, callbacks or None, **kwargs)
+
     async def agenerate(
         self, prompts: list[str], stop: list[str] | None = None, callbacks: Any = None, **kwargs: Any
     ) -> LLMResult:
-        """As LangChain's, which fails where callbacks are an empty list."""
-        return await super().agenerate(prompts, stop, callbacks or None, **kwargs)
+        return await BaseLLM.agenerate(self._asked(kwargs), prompts, stop, callbacks or None, **kwargs)
+
+    # LangChain asks all prompts of a batch as one call, which fails as one, and whose runs it does not tell apart.
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: Configs = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[str]:
+        limited = self._limited(config, len(inputs))
+        return Runnable.batch(self, inputs, limited, return_exceptions=return_exceptions, **kwargs)
+
+    async def abatch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: Configs = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[str]:
+        limited = self._limited(config, len(inputs))
+        return await Runnable.abatch(self, inputs, limited, return_exceptions=return_exceptions, **kwargs)
+
+    def _limited(self, config: Configs, number: int) -> list[RunnableConfig]:
+        """As many at a time as was asked for, else `batch_concurrency`."""
+        every = get_config_list(config, number)
+        return [{**each, "max_concurrency": each.get("max_concurrency") or self.batch_concurrency} for each in every]
+
+    async def _tell_of_start(
+        self, run: AsyncCallbackManagerForLLMRun | None, prompt: str, given: Mapping[str, Any]
+    ) -> None:
+        await tell_of_start(run, prompt, self._serialized, {**self.asdict(), **given})
+
+    def _asked(self, given: Mapping[str, Any]) -> AistraleLLM:
+        """This model with a call's own options as its settings, and the same client."""
+        options = {name: value for name, value in given.items() if name not in _OF_THE_RUN}
+        if not options:
+            return self
+        copied = self.model_copy(update={"model_kwargs": {**self.model_kwargs, **options}})
+        copied.__dict__["client"] = self.client  # the same: none of its settings has changed
+        return copied
 
     def _stream(
         self,
@@ -105,6 +161,7 @@ class AistraleLLM(Sampling, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
+        await self._tell_of_start(run_manager, prompt, kwargs)
         with model_errors():
             async with self.client.core.gateway.astream(*self._request(prompt, stop, run_manager, kwargs)) as stream:
                 async for piece in stream:
@@ -128,7 +185,7 @@ class AistraleLLM(Sampling, BaseLLM):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return {"model": self.model, "provider": self.provider, **self.options(None, {})}
+        return {"model": self.model, "provider": self.provider, **self.shown()}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
@@ -138,10 +195,16 @@ class AistraleLLM(Sampling, BaseLLM):
 
 register(AistraleLLM)
 
+_OF_THE_RUN = frozenset(("tags", "metadata", "run_name", "run_id"))
+"""What `generate` is given that is no option of the call."""
+
 
 def _result(completions: list[Completion]) -> LLMResult:
     """The answers, each with its own tokens: LangChain keeps those of the whole for the first prompt alone."""
-    generations = [[Generation(text=answer.text, generation_info=_info(answer))] for answer in completions]
+    generations = [
+        [Generation(text=choice.message.text, generation_info=_info(answer, choice)) for choice in _choices(answer)]
+        for answer in completions
+    ]
     usages = [answer.usage for answer in completions if answer.usage is not None]
     output: dict[str, Any] = {"model_name": completions[0].model} if completions else {}
     if usages:
@@ -156,7 +219,11 @@ def _result(completions: list[Completion]) -> LLMResult:
     return LLMResult(generations=generations, llm_output=output)
 
 
-def _info(completion: Completion) -> dict[str, Any]:
-    info = metadata(completion, completion.choices[0]) if completion.choices else {}
+def _choices(completion: Completion) -> Sequence[Choice]:
+    return completion.choices or (Choice(completion.message, None),)
+
+
+def _info(completion: Completion, choice: Choice | None = None) -> dict[str, Any]:
+    info = metadata(completion, choice or _choices(completion)[0])
     usage = usage_metadata(completion.usage)
     return info if usage is None else {**info, "usage_metadata": usage}

@@ -156,12 +156,13 @@ def answer(completion: Completion, choice: Choice) -> AIMessage:
 
 def piece(chunk: Chunk) -> AIMessageChunk | None:
     """A piece of a streamed answer; None if it holds nothing for LangChain."""
-    if not (chunk.text or chunk.reasoning or chunk.tool_calls):
-        return None
+    known = {"model_provider": PROVIDER}
+    if not (chunk.reasoning or chunk.tool_calls):  # most are text alone, and each field that is named takes time
+        return AIMessageChunk(content=chunk.text, response_metadata=known) if chunk.text else None
     return AIMessageChunk(
         content=chunk.text,
         additional_kwargs={"reasoning_content": chunk.reasoning} if chunk.reasoning else {},
-        response_metadata={"model_provider": PROVIDER},
+        response_metadata=known,
         tool_call_chunks=[
             tool_call_chunk(name=call.name, args=call.arguments, id=call.id, index=call.index)
             for call in chunk.tool_calls

@@ -1,0 +1,63 @@
+"""What langchain-core gets wrong in its callbacks, and what keeps our users from noticing.
+
+Source: langchain issue 39633.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from langchain_core.callbacks import AsyncCallbackHandler, AsyncCallbackManager, AsyncCallbackManagerForLLMRun
+from langchain_core.callbacks.manager import ahandle_event
+
+
+class _Listener(AsyncCallbackHandler):
+    """Hears of a text model's start, or does not."""
+
+    def __init__(self, *, inline: bool) -> None:
+        self.run_inline = inline
+        self.heard = False
+
+    async def on_llm_start(self, serialized: Any, prompts: list[str], **run: Any) -> None:
+        self.heard = True
+
+
+_is_missed: bool | None = None
+
+
+async def _misses_starts() -> bool:
+    """Whether this release tells none but inline handlers of the start of a text model, once there is one of those."""
+    global _is_missed
+    if _is_missed is None:
+        other = _Listener(inline=False)
+        await AsyncCallbackManager([_Listener(inline=True), other]).on_llm_start({}, [""], run_id=uuid4())
+        _is_missed = not other.heard
+    return _is_missed
+
+
+async def tell_of_start(
+    run: AsyncCallbackManagerForLLMRun | None, prompt: str, serialized: Mapping[str, Any], params: Mapping[str, Any]
+) -> None:
+    """Tell the handlers of a text model's run that LangChain has forgotten of its start.
+
+    Without it their later events come from nowhere, and `astream_events`, which lives by such a handler, says nothing.
+    """
+    if run is None:
+        return
+    forgotten = [handler for handler in run.handlers if not handler.run_inline]
+    if not forgotten or len(forgotten) == len(run.handlers) or not await _misses_starts():
+        return
+    await ahandle_event(
+        forgotten,
+        "on_llm_start",
+        "ignore_llm",
+        serialized,
+        [prompt],
+        run_id=run.run_id,
+        parent_run_id=run.parent_run_id,
+        tags=run.tags,
+        metadata=run.metadata,
+        invocation_params=params,
+    )
