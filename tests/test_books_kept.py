@@ -601,6 +601,25 @@ def test_a_spool_that_is_full_takes_no_more(spool: Spool) -> None:
         spool.put([call()])
 
 
+def test_what_was_set_aside_takes_up_no_room(spool: Spool) -> None:
+    """Nobody takes it in: it would be there for ever."""
+    spool.put([call()])
+    with open(spool.folder / "00000000000000000001-1.unreadable", "wb") as file:
+        file.truncate(LIMIT + 1)
+    spool.put([call()])
+    seen: list[Span] = []
+    assert spool.drain(seen.extend) == 2
+
+
+def test_spans_wait_for_a_database_whatever_its_password_is() -> None:
+    """A new one leaves none behind; another schema of it is another database."""
+    first, changed, other = (
+        spool_folder(f"postgresql+psycopg://{user}@db/books?options=-csearch_path%3D{schema}")
+        for user, schema in (("app:old", "a"), ("app:n%40w", "a"), ("app:old", "b"))
+    )
+    assert first == changed != other
+
+
 @on_sqlite
 def test_spans_that_may_not_be_spooled_are_dropped_and_counted(database_url: str, tmp_path: Path) -> None:
     """The call is answered; at the end the log says how many are lost."""

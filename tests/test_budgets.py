@@ -166,6 +166,7 @@ def test_a_removed_budget_is_gone(store: Store) -> None:
         ((-1,), {}),
         (("a lot",), {}),
         (("nan",), {}),
+        (("1e-13",), {}),
         (("inf",), {}),
         (("1e30",), {}),
         ((None,), {}),
@@ -265,15 +266,43 @@ def test_a_budget_of_another_limit_tells_of_its_own_thresholds(store: Store) -> 
     ]
 
 
-def test_what_repricing_adds_is_told_of_when_the_budget_is_set_again(store: Store) -> None:
-    """Until then, the budget does not know of it."""
+def test_what_repricing_changes_is_counted(store: Store) -> None:
+    """Upwards, with the thresholds it passes, and downwards; also when the budget is set again afterwards."""
     store.record([call(model="ours", provider="theirs", cost=None, input_tokens=1_000_000)])
     budgets.set("b", 10, thresholds=["0.5"])
-    telemetry.set_price("ours", input=6)
-    telemetry.reprice()
-    assert told() == []
-    budgets.set("b", 10, thresholds=["0.5"])
+    for price in (6, 2):
+        telemetry.set_price("ours", input=price)
+        telemetry.reprice()
+        assert [spend.spent for spend in budgets.spent("b")] == [price]
     assert told() == [("b", None, "0.5")]
+    budgets.set("b", 20, thresholds=["0.5"])
+    assert [spend.spent for spend in budgets.spent("b")] == [2]
+
+
+def test_what_repricing_changes_is_counted_for_whom_it_is(store: Store) -> None:
+    """Each user's own, and in the period the calls are of: not in one that nobody had a budget in."""
+    long_ago = time_ns() - 40 * 86_400 * 10**9
+    for start, user, calls in ((time_ns(), "ada", 1), (time_ns(), "bob", 2), (long_ago, "ada", 4)):
+        some = [call(start + n, model="ours", cost=None, user=user, input_tokens=1_000_000) for n in range(calls)]
+        store.record(some)
+    budgets.set("monthly", 100, period="month", each="user")
+    telemetry.set_price("ours", input=1)
+    assert telemetry.reprice() == 7
+    assert {spend.scope_value: spend.spent for spend in budgets.spent("monthly")} == {"ada": 1, "bob": 2}
+
+
+def test_a_purged_call_stays_counted_while_others_are_priced_anew(store: Store) -> None:
+    """Of all time: what is left of it costs less now, what is gone has cost what it did."""
+    store.record([call(model="ours", cost=None, input_tokens=1_000_000)])
+    telemetry.set_price("ours", input=3)
+    telemetry.reprice()
+    budgets.set("b", 100)
+    store.spans.purge(time_ns())
+    store.record([call(model="ours", cost=None, input_tokens=1_000_000)])
+    telemetry.set_price("ours", input=1)
+    telemetry.reprice()
+    budgets.set("b", 50)
+    assert [spend.spent for spend in budgets.spent("b")] == [4]
 
 
 @pytest.mark.parametrize("limit", [10, 10.0, "10.00", Decimal("1E+1")])
@@ -582,3 +611,16 @@ def test_a_hard_budget_holds_while_others_write(keeping: Store, upstream: Upstre
     with pytest.raises(BudgetExceededError):
         caller.ask()
     assert len(upstream.requests) == 1
+
+
+def test_calls_that_are_not_counted_yet_are_told_of(
+    keeping: Store, upstream: Upstream, calling: Calling, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hard budget that is checked while others keep the books from being written says so, once."""
+    budgets.set("b", 10, hard=True)
+    caller = calling(SYNC)
+    caller.ask()
+    with keeping.database.write():
+        assert [caller.ask().text for _ in range(2)] == ["Hello"] * 2
+    ours = [record.getMessage() for record in caplog.records if record.name == "aistrale"]
+    assert len([message for message in ours if "budgets are checked without the latest calls" in message]) == 1

@@ -411,6 +411,16 @@ def test_threads_that_write_take_turns(database_url: str, opening: Opening) -> N
     assert rows(database, "SELECT n FROM counter") == [(40,)]
 
 
+def test_writers_take_turns_whatever_the_server_isolates_them_by(postgres_url: str, opening: Opening) -> None:
+    """Who waited for a turn sees what was done in the one before: nobody has to try again."""
+    database = opening(f"{postgres_url}%20-cdefault_transaction_isolation%3Dserializable", COUNTER)
+    with ThreadPoolExecutor(8) as pool:
+        for counted in [pool.submit(count_up, database) for _ in range(40)]:
+            counted.result()
+    assert rows(database, "SELECT n FROM counter") == [(40,)]
+    assert rows(database, "SHOW default_transaction_isolation") == [("serializable",)]
+
+
 COUNTING = """
     import sys
     from aistrale.store.database import Database

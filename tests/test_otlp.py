@@ -298,6 +298,15 @@ def test_headers_are_decoded_and_sent(configured: Collector, monkeypatch: pytest
     assert (headers["authorization"], headers["x-two"]) == ("Bearer a=b", "2")
 
 
+@pytest.mark.usefixtures("store")
+def test_your_own_prices_are_sent(configured: Collector, upstream: Upstream, calling: Calling) -> None:
+    """As the books have them: over the table's."""
+    telemetry.set_price("gpt-4o", input=1_000_000, output=0)
+    answer = calling(SYNC, model="gpt-4o").ask("Hello")
+    assert answer.usage is not None
+    assert told(configured.span.attributes)["gen_ai.usage.cost"] == answer.usage.input_tokens
+
+
 @pytest.mark.parametrize("name", ["COMPRESSION", "TRACES_COMPRESSION"])
 def test_a_body_is_compressed_where_that_is_wanted(
     configured: Collector, monkeypatch: pytest.MonkeyPatch, name: str

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Context, Decimal, Inexact, localcontext
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import genai_prices
@@ -16,6 +17,7 @@ from calls import HOUR, MOMENT, add, call, kept
 from genai_prices.data_snapshot import get_snapshot
 from hypothesis import given
 from hypothesis import strategies as st
+from programs import run_program
 from upstream import Upstream, completion, plain
 
 import aistrale
@@ -27,7 +29,7 @@ from aistrale.providers import telemetry_name
 from aistrale.providers.profiles import PROFILES
 from aistrale.records import to_nanoseconds
 from aistrale.spans import Span
-from aistrale.store.spans import CHUNK
+from aistrale.store.spans import REPRICED
 from aistrale.store.store import Store
 
 TOKENS: dict[str, Any] = {"input_tokens": 1_000_000, "output_tokens": 1_000_000}
@@ -338,11 +340,11 @@ def test_some_of_history_is_priced_anew(store: Store) -> None:
 
 def test_a_long_history_is_priced_anew(store: Store) -> None:
     """In as many steps as it takes, many calls of one moment among them."""
-    add(store, [call(MOMENT + n // 100, model="our-own", **TOKENS) for n in range(CHUNK + 50)])
+    add(store, [call(MOMENT + n // 100, model="our-own", **TOKENS) for n in range(2 * REPRICED + 50)])
     telemetry.set_price("our-own", input=1)
-    assert telemetry.reprice() == CHUNK + 50
+    assert telemetry.reprice() == 2 * REPRICED + 50
     (told,) = telemetry.summary()
-    assert (told.calls, told.unpriced, told.cost) == (CHUNK + 50, 0, CHUNK + 50)
+    assert (told.calls, told.unpriced, told.cost) == (2 * REPRICED + 50, 0, 2 * REPRICED + 50)
     assert telemetry.reprice() == 0
 
 
@@ -481,3 +483,26 @@ def test_a_cost_that_cannot_be_meant_is_none_after_repricing_as_well(store: Stor
     for by in ("user", "model"):
         (total,) = telemetry.summary(by=by)  # type: ignore[arg-type]
         assert (total.cost, total.unpriced) == (0, 1)
+
+
+def test_a_broken_price_table_leaves_calls_unpriced(database_url: str, tmp_path: Path) -> None:
+    """They are in the books all the same, one warning says why, and they are priced anew once it is mended."""
+    (tmp_path / "genai_prices").mkdir()
+    (tmp_path / "genai_prices" / "__init__.py").write_text("raise ImportError('it was half installed')")
+    program = """
+        import logging
+        logging.basicConfig()
+        from calls import call
+        from aistrale import telemetry
+        from aistrale.store.location import database_url
+        from aistrale.tracing.books import books_recorder
+
+        recorder = books_recorder(database_url())
+        for _ in range(3):
+            recorder.record(call(input_tokens=1, output_tokens=1))
+        print([(each.calls, each.unpriced) for each in telemetry.summary()], telemetry.status()[0].set_aside)
+    """
+    done = run_program(program, cwd=tmp_path, env={"PYTHONPATH": str(Path(__file__).parent)})
+    assert done.stdout == "[(3, 3)] 0\n"
+    assert done.stderr.count("the price table cannot be loaded: it was half installed") == 1
+    assert telemetry.reprice() == 3

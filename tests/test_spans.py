@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import sqlite3
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -16,6 +17,7 @@ import pytest
 from calls import HOUR, MOMENT, SECOND, add, call, ids, kept
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Engine, event
 
 from aistrale import telemetry
 from aistrale.exceptions import InvalidRequestError
@@ -635,6 +637,26 @@ def test_money_is_whole_picodollars(picodollars: int) -> None:
     """Any that fit a database's integer, and back."""
     dollars = Decimal(picodollars).scaleb(-12)
     assert to_picodollars(dollars) == picodollars
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_an_older_sqlite_has_fewer_parameters(store: Store) -> None:
+    """999 of one statement, which all that is written, priced anew and purged keeps to."""
+
+    def limit(connection: sqlite3.Connection, _record: object) -> None:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+
+    event.listen(Engine, "connect", limit)
+    try:
+        batch = [call(MOMENT + n, tags=["a", "b", "c"], input_tokens=1_000_000) for n in range(1200)]
+        assert len(store.record(batch, announce=False)) == 0
+        store.record(batch)
+        telemetry.set_price("gpt-4o", input=1)
+        assert telemetry.reprice(tag="a") == 1200
+        assert store.purge(MOMENT + 1000) == 1000
+    finally:
+        event.remove(Engine, "connect", limit)
+    assert len(kept(store)) == 200
 
 
 def test_moments_are_told_to_the_microsecond() -> None:

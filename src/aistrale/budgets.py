@@ -7,7 +7,6 @@ that is `hard` refuses calls once it is used up. Calls whose cost is not known c
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, get_args
 
@@ -23,7 +22,7 @@ from aistrale.tracing.books import bring_up_to_date
 if TYPE_CHECKING:
     from aistrale.store.budgets import BudgetStore
 
-_MOST = 1_000_000
+_LEAST, _MOST = Decimal("0.000000000001"), 1_000_000
 _PATIENCE = 0.25
 """Seconds that a call waits for books that others write, to know what was spent."""
 
@@ -113,8 +112,11 @@ class BudgetHandler(CallbackHandler):
         from aistrale.store.store import open_store
 
         options = call.request.options
-        with suppress(StoreError):  # others write: what they have not written yet is not counted yet
+        try:
             bring_up_to_date(self._url, _PATIENCE)
+        except StoreError as error:  # others write: what they have not written yet is not counted yet
+            said = "budgets are checked without the latest calls, which are not written yet: %s"
+            warn_once_a_minute(f"{self._url} is behind", said, error)
         try:
             user = call.request.user or options.user_id
             found = open_store(self._url).budgets.check(options.session_id, user, options.tags)
@@ -135,6 +137,6 @@ def _amount(value: Amount, name: str) -> Decimal:
         amount = Decimal(str(value))
     except InvalidOperation:
         amount = Decimal(0)
-    if not amount.is_finite() or not 0 < amount <= _MOST:
-        raise InvalidRequestError(f"{name} must be a positive number up to {_MOST:,}, not {value!r}")
+    if not amount.is_finite() or not _LEAST <= amount <= _MOST:
+        raise InvalidRequestError(f"{name} must be a positive number from {_LEAST} to {_MOST:,}, not {value!r}")
     return amount

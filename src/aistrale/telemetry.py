@@ -196,14 +196,14 @@ def prices() -> list[Price]:
 def reprice(**filters: Unpack[Filters]) -> int:
     """Price calls anew, by your own prices and the table as they are now; returns how many changed.
 
-    What the provider itself reported stays.
+    What the provider itself reported stays. Budgets count what the calls of their period cost now.
     """
     store, wanted = _books(), _filter(filters)
     book = PriceBook(store.prices.all())
     load_table()  # before anybody has to wait for a transaction to end
     changed, position = 0, (-1, "", "")
     while True:
-        some, following = store.spans.reprice(position, book.cost, wanted)
+        some, following = store.reprice(position, book.cost, wanted)
         changed += some
         if following is None:
             return changed

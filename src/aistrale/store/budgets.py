@@ -31,7 +31,8 @@ class BudgetStore:
         self._database = database
 
     def set(self, budget: Budget) -> Budget:
-        """Set a budget, in place of an earlier one of its name. What its period has seen already counts.
+        """Set a budget, in place of an earlier one of its name. What its period has seen already counts, also what was
+        purged since, if the earlier one counted it.
 
         Thresholds that are passed already are told of, unless an earlier one told of the same part of the same limit.
         """
@@ -57,12 +58,12 @@ class BudgetStore:
                     created=now,
                 )
             )
-            may_lack = not _has_spans_before(connection, budget.begin(now))
-            for spend in _spent_so_far(connection, budget, now):
-                kept = _kept(connection, budget, spend.period, spend.scope_value)
-                if kept is not None and kept.spent > spend.spent and may_lack:  # spans of this period were purged
-                    spend = replace(spend, spent=kept.spent)
-                _note(transaction, spend, _told_of(budget, kept))
+            if goes_on:
+                for row in _of_period(connection, budget, now):
+                    _note(transaction, Spend(budget, row.period, row.scope_value, row.spent), _told_of(budget, row))
+            else:
+                for spend in _spent_so_far(connection, budget, now):
+                    _note(transaction, spend, ())
         return budget
 
     def remove(self, name: str) -> bool:
@@ -83,19 +84,23 @@ class BudgetStore:
             query = select(budget_spend).where(table.budget == name).order_by(table.period.desc(), table.scope_value)
             return [Spend(known[name], row.period, row.scope_value, row.spent) for row in connection.execute(query)]
 
-    def charge(self, transaction: Transaction, added: Sequence[Span]) -> None:
+    def charge(self, transaction: Transaction, added: Iterable[Span]) -> None:
         """Count what spans cost, in the transaction that writes them, and tell of thresholds that are passed."""
-        connection = transaction.connection
-        for budget in _read(connection):
-            amounts: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
-            for span in added:
-                if span.cost:
-                    for value in _scope_values(budget, span.session_id, span.user_id, span.tags):
-                        amounts[budget.period_of(span.start), value] += span.cost
-            for (period, value), amount in amounts.items():
-                kept = _kept(connection, budget, period, value)
-                spent = amount + (kept.spent if kept else 0)
-                _note(transaction, Spend(budget, period, value, rounded(spent)), _told_of(budget, kept))
+        costs = [(span, span.cost) for span in added if span.cost]
+        for budget in _read(transaction.connection):
+            for (period, value), amount in _sums(budget, costs).items():
+                _add(transaction, budget, period, value, amount)
+
+    def adjust(self, transaction: Transaction, changes: Sequence[tuple[Span, Decimal]]) -> None:
+        """Count what spans cost more now than before, or less, in the transaction that writes their new price.
+
+        In the present period, and in earlier ones of which something was counted.
+        """
+        now = time.time_ns()
+        for budget in _read(transaction.connection):
+            for (period, value), amount in _sums(budget, changes).items():
+                if amount and (period == budget.period_of(now) or _kept(transaction.connection, budget, period, value)):
+                    _add(transaction, budget, period, value, amount)
 
     def purge(self, before: int) -> None:
         """Forget what was spent in periods that ended before then."""
@@ -160,6 +165,21 @@ def _told_of(budget: Budget, kept: Row[Any] | None) -> list[str]:
     return list(_passed(Spend(budget, kept.period, kept.scope_value, kept.spent)))
 
 
+def _sums(budget: Budget, costs: Iterable[tuple[Span, Decimal]]) -> dict[tuple[str, str], Decimal]:
+    """What a budget counts of costs, by its periods and scope values."""
+    amounts: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    for span, cost in costs:
+        for value in _scope_values(budget, span.session_id, span.user_id, span.tags):
+            amounts[budget.period_of(span.start), value] += cost
+    return amounts
+
+
+def _add(transaction: Transaction, budget: Budget, period: str, value: str, amount: Decimal) -> None:
+    kept = _kept(transaction.connection, budget, period, value)
+    spent = max(Decimal(0), amount + (kept.spent if kept else 0))
+    _note(transaction, Spend(budget, period, value, rounded(spent)), _told_of(budget, kept))
+
+
 def _passed(spend: Spend) -> dict[str, Decimal]:
     """The thresholds that are passed, the lowest first, by a name that tells them from those of another limit."""
     budget = spend.budget
@@ -190,9 +210,11 @@ def _counts_as_before(connection: Connection, budget: Budget) -> bool:
     return former is not None and (former.period, former.scope, former.scope_value) == counts
 
 
-def _has_spans_before(connection: Connection, moment: int) -> bool:
-    earlier = select(spans.c.start_time).where(spans.c.start_time < moment).limit(1)
-    return connection.execute(earlier).first() is not None
+def _of_period(connection: Connection, budget: Budget, now: int) -> Sequence[Row[Any]]:
+    """What was counted of a budget in the present period."""
+    table = budget_spend.c
+    present = select(budget_spend).where(table.budget == budget.name, table.period == budget.period_of(now))
+    return connection.execute(present).all()
 
 
 def _spent_so_far(connection: Connection, budget: Budget, now: int) -> Iterator[Spend]:

@@ -45,12 +45,15 @@ def _is_address(url: str) -> bool:
 
 def shown(url: str) -> str:
     """A database's URL without its password."""
-    if url.startswith(_SQLITE):
-        return url
+    return url if url.startswith(_SQLITE) else _without_password(url).partition("?")[0]  # it may be there, too
+
+
+def _without_password(url: str) -> str:
     parts = urlsplit(url)
     user, _, host = parts.netloc.rpartition("@")
     name = user.partition(":")[0]
-    return urlunsplit((parts.scheme.partition("+")[0], f"{name}@{host}" if name else host, parts.path, "", ""))
+    place = f"{name}@{host}" if name else host
+    return urlunsplit((parts.scheme.partition("+")[0], place, parts.path, parts.query, ""))
 
 
 def sqlite_path(url: str) -> Path | None:
@@ -63,7 +66,7 @@ def spool_folder(url: str) -> Path:
     path = sqlite_path(url)
     if path is not None:
         return path.with_name(f"{path.name}.spool")
-    return home() / "spool" / sha256(shown(url).encode()).hexdigest()[:16]
+    return home() / "spool" / sha256(_without_password(url).encode()).hexdigest()[:16]
 
 
 def make_private(folder: Path) -> None:

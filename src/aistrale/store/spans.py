@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import namedtuple
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Row, delete, select, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, delete, select, tuple_, update
 
-from aistrale.prices import MOST_DOLLARS
+from aistrale.prices import MOST_DOLLARS, Cost
 from aistrale.records import Summary
 from aistrale.spans import INFERENCE, USAGE_ATTRIBUTES, Span
 from aistrale.store.database import Database, insert_many
@@ -19,7 +20,13 @@ from aistrale.store.schema import rounded, span_tags, spans, to_picodollars
 from aistrale.store.summaries import OF_HOURS, add_to_hours, summary
 
 CHUNK = 5000
-"""Rows that one transaction purges or reprices, so that writers never wait long."""
+"""Rows that one transaction purges, so that writers never wait long."""
+
+REPRICED = 500
+"""Calls that one transaction prices again, for the same reason: each takes longer."""
+
+Costs: TypeAlias = Callable[[Span], Cost | None]
+"""What says what a span costs; None if that is unknown."""
 
 Key: TypeAlias = tuple[str, str]
 """A trace id and a span id."""
@@ -37,8 +44,8 @@ _POSITION = (spans.c.start_time, spans.c.span_id, spans.c.trace_id)
 
 
 class SpanStore:
-    """Every method raises StoreError if the database cannot do it, and then has changed nothing; but `purge` and
-    `reprice` go on in transactions of CHUNK rows, and keep what those before a failure did.
+    """Every method raises StoreError if the database cannot do it, and then has changed nothing; but `purge` goes on
+    in transactions of CHUNK rows, and keeps what those before a failure did.
     """
 
     def __init__(self, database: Database) -> None:
@@ -68,41 +75,36 @@ class SpanStore:
         add_to_hours(connection, map(SpanRow._make, rows))
         return added
 
-    def reprice(self, after: Position, costs: Any, filter: SpanFilter) -> tuple[int, Position | None]:
-        """Price the next CHUNK of calls again, in the order of time; a cursor leads from chunk to chunk.
+    def reprice(
+        self, connection: Connection, after: Position, costs: Costs, filter: SpanFilter
+    ) -> tuple[list[tuple[Span, Decimal]], Position | None]:
+        """Price the next REPRICED calls again, in the order of time and in the caller's transaction.
 
-        `costs` says for a span its Cost, or None. Returns how many changed, and the next cursor, None at the end.
+        Returns the spans that changed, each with how much more it costs than before, and the cursor that leads to the
+        next lot, None at the end.
         """
         position = tuple_(*_POSITION) > tuple_(*after)
         query = (
             select(spans)
             .where(position, spans.c.operation.in_(INFERENCE), *conditions_of(filter))
             .order_by(*_POSITION)
-            .limit(CHUNK)
+            .limit(REPRICED)
         )
-        changed = 0
-        with self._database.write() as connection:
-            rows = connection.execute(query).all()
-            before, now = [], []
-            for row in rows:
-                span = _span(row)
-                cost = costs(span)
-                new = (cost and rounded(cost.amount), cost and cost.source, cost and cost.version)
-                if new == (span.cost, span.cost_source, span.price_version):
-                    continue
-                changed += 1
-                connection.execute(
-                    update(spans)
-                    .where(spans.c.trace_id == span.trace_id, spans.c.span_id == span.span_id)
-                    .values(cost=new[0], cost_source=new[1], price_version=new[2])
-                )
-                before.append(SpanRow._make(_row(span)))
-                span.cost, span.cost_source, span.price_version = new
-                now.append(SpanRow._make(_row(span)))
-            add_to_hours(connection, before, sign=-1)
-            add_to_hours(connection, now)
-        end = position_of(_span(rows[-1])) if len(rows) == CHUNK else None
-        return changed, end
+        rows = connection.execute(query).all()
+        before, changed = [], []
+        for span in map(_span, rows):
+            cost = costs(span)
+            new = (rounded(cost.amount), cost.source, cost.version) if cost is not None else (None, None, None)
+            if new == (span.cost, span.cost_source, span.price_version):
+                continue
+            before.append(SpanRow._make(_row(span)))
+            changed.append((span, Decimal((new[0] or 0) - (span.cost or 0))))
+            span.cost, span.cost_source, span.price_version = new
+        if changed:
+            connection.execute(_NEW_PRICE, [_price(span) for span, _ in changed])
+        add_to_hours(connection, before, sign=-1)
+        add_to_hours(connection, (SpanRow._make(_row(span)) for span, _ in changed))
+        return changed, position_of(_span(rows[-1])) if len(rows) == REPRICED else None
 
     def purge(self, before: int) -> int:
         """Forget the spans that started before then, the oldest first; returns how many."""
@@ -168,6 +170,19 @@ def _row(span: Span) -> tuple[Any, ...]:
         *(span.cost_source, span.price_version),
         *(encode(known), encode_events(span.events)),
     )
+
+
+_NEW_PRICE = (
+    update(spans)
+    .where(spans.c.trace_id == bindparam("of_trace"), spans.c.span_id == bindparam("of_span"))
+    .values(cost=bindparam("cost"), cost_source=bindparam("cost_source"), price_version=bindparam("price_version"))
+)
+
+
+def _price(span: Span) -> dict[str, Any]:
+    """A span's price as `_NEW_PRICE` takes it."""
+    price = {"cost": span.cost, "cost_source": span.cost_source, "price_version": span.price_version}
+    return {"of_trace": span.trace_id, "of_span": span.span_id, **price}
 
 
 def _count(value: Any, largest: int = 10**12) -> int | None:

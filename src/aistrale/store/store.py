@@ -17,10 +17,11 @@ from aistrale.store.budgets import BudgetStore
 from aistrale.store.completions import CompletionStore
 from aistrale.store.database import BUSY_SECONDS, Database
 from aistrale.store.events import EventLog, Transaction
+from aistrale.store.filters import SpanFilter
 from aistrale.store.location import database_url
 from aistrale.store.prices import PriceStore
 from aistrale.store.schema import tokens
-from aistrale.store.spans import SpanStore
+from aistrale.store.spans import Costs, Position, SpanStore
 
 if TYPE_CHECKING:
     from aistrale.store.prompts import PromptStore
@@ -78,6 +79,15 @@ class Store:
             self.budgets.charge(transaction, added)
             _note_use_of_keys(transaction.connection, added)
         return transaction.written if self.events.has_subscribers and not announce else []
+
+    def reprice(self, after: Position, costs: Costs, filter: SpanFilter) -> tuple[int, Position | None]:
+        """Price some calls again, in the order of time, with what budgets have counted of them; a cursor leads from one
+        lot to the next. Returns how many changed, and the next cursor, None at the end.
+        """
+        with localcontext(EXACT), self.events.transaction() as transaction:
+            changed, following = self.spans.reprice(transaction.connection, after, costs, filter)
+            self.budgets.adjust(transaction, changed)
+        return len(changed), following
 
     def purge(self, before: int) -> int:
         """Forget spans, events, kept answers and what budgets counted before then; returns how many spans. In
