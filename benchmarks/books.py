@@ -52,7 +52,7 @@ def spans(number: int, seed: int = 1, trace_id: str | None = None) -> Iterator[A
         duration = int(chance.lognormvariate(20.5, 0.8))
         model = MODELS[position % len(MODELS)]
         yield Span(
-            trace_id or f"{chance.getrandbits(128):032x}",
+            trace_id or f"{start // 1_000_000:012x}{chance.getrandbits(80):020x}",
             f"{chance.getrandbits(64) or 1:016x}",
             f"chat {model}",
             start,

@@ -7,9 +7,13 @@ compares with what the upstream sent. Packages are imported by the opener, in th
 
 import json
 import os
+import random
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -292,39 +296,50 @@ def unobserved_run(base_url: str) -> Iterator[Ready[Call]]:
         yield Ready(lambda: len(client.run(PROMPT).text))
 
 
-def _one_table(path: str) -> Any:
-    """An exporter that puts spans into one SQLite table as they are; its connection is `database`."""
+class _OneTable:
+    """An SQLite table of spans as they are: no prices, sums, events or further indexes."""
+
+    def __init__(self, path: str) -> None:
+        self.database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self.database.execute("PRAGMA journal_mode=WAL")
+        self.database.execute("PRAGMA synchronous=NORMAL")
+        self.database.execute(
+            "CREATE TABLE spans (trace_id TEXT, span_id TEXT, name TEXT, began INTEGER, ended INTEGER, "
+            "attributes TEXT, PRIMARY KEY (trace_id, span_id))"
+        )
+
+    def add(self, rows: Iterable[Sequence[Any]]) -> None:
+        self.database.execute("BEGIN")
+        self.database.executemany("INSERT INTO spans VALUES (?, ?, ?, ?, ?, ?)", rows)
+        self.database.execute("COMMIT")
+
+    def audit(self, calls: int) -> str:
+        (found,) = self.database.execute("SELECT count(*) FROM spans").fetchone()
+        if found != calls:
+            raise LostSpansError(f"{calls:,} calls left {found:,} spans")
+        return f"{calls:,} calls left as many spans"
+
+
+def _exporter(table: _OneTable) -> Any:
     from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-    class Table(SpanExporter):
-        def __init__(self, path: str) -> None:
-            self.database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            self.database.execute("PRAGMA journal_mode=WAL")
-            self.database.execute("PRAGMA synchronous=NORMAL")
-            self.database.execute(
-                "CREATE TABLE spans (trace_id TEXT, span_id TEXT, name TEXT, began INTEGER, ended INTEGER, "
-                "attributes TEXT, PRIMARY KEY (trace_id, span_id))"
-            )
-
+    class Exporter(SpanExporter):
         def export(self, spans: Sequence[Any]) -> SpanExportResult:
-            rows = [
+            table.add(
                 (
                     *(f"{span.context.trace_id:032x}", f"{span.context.span_id:016x}"),
                     *(span.name, span.start_time, span.end_time, json.dumps(dict(span.attributes))),
                 )
                 for span in spans
-            ]
-            self.database.execute("BEGIN")
-            self.database.executemany("INSERT INTO spans VALUES (?, ?, ?, ?, ?, ?)", rows)
-            self.database.execute("COMMIT")
+            )
             return SpanExportResult.SUCCESS
 
-    return Table(path)
+    return Exporter()
 
 
 @contextmanager
-def bare_run(base_url: str) -> Iterator[Ready[Call]]:
-    """The least that keeps a call: a span of OpenTelemetry's SDK by hand, and its JSON in one SQLite table."""
+def sdk_run(base_url: str) -> Iterator[Ready[Call]]:
+    """A span of OpenTelemetry's SDK by hand, and its JSON in one SQLite table."""
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.trace import SpanKind
@@ -341,8 +356,8 @@ def bare_run(base_url: str) -> Iterator[Ready[Call]]:
     }
     options = {"provider": "openai", "base_url": base_url, "api_key": KEY, "model": MODEL}
     with TemporaryDirectory() as folder, aistrale.Client(**options, telemetry=False) as client:
-        table, provider = _one_table(f"{folder}/spans.db"), TracerProvider()
-        provider.add_span_processor(BatchSpanProcessor(table, max_queue_size=20_000))
+        table, provider = _OneTable(f"{folder}/spans.db"), TracerProvider()
+        provider.add_span_processor(BatchSpanProcessor(_exporter(table), max_queue_size=20_000))
         tracer = provider.get_tracer("bare")
 
         def call() -> int:
@@ -359,14 +374,53 @@ def bare_run(base_url: str) -> Iterator[Ready[Call]]:
                 )
             return len(answer.text)
 
-        def audit(calls: int) -> str:
-            provider.force_flush()
-            (found,) = table.database.execute("SELECT count(*) FROM spans").fetchone()
-            if found != calls:
-                raise LostSpansError(f"{calls:,} calls left {found:,} spans")
-            return f"{calls:,} calls left as many spans"
+        yield Ready(call, provider.force_flush, table.audit)
 
-        yield Ready(call, provider.force_flush, audit)
+
+@contextmanager
+def bare_run(base_url: str) -> Iterator[Ready[Call]]:
+    """The least that keeps a call: a dict in a queue, and a thread that puts its JSON into one SQLite table."""
+    import aistrale
+
+    options = {"provider": "openai", "base_url": base_url, "api_key": KEY, "model": MODEL}
+    queue: deque[tuple[str, str, str, int, int, dict[str, Any]]] = deque()
+    adding, ended = threading.Lock(), threading.Event()
+    with TemporaryDirectory() as folder, aistrale.Client(**options, telemetry=False) as client:
+        table = _OneTable(f"{folder}/spans.db")
+
+        def settle() -> None:
+            with adding:
+                waiting = [queue.popleft() for _ in range(len(queue))]
+                table.add((*span, json.dumps(attributes)) for *span, attributes in waiting)
+
+        def work() -> None:
+            while not ended.wait(0.5):
+                settle()
+
+        def call() -> int:
+            began = time.time_ns()
+            answer = client.run(PROMPT)
+            attributes = {
+                "gen_ai.operation.name": "chat",
+                "gen_ai.provider.name": "openai",
+                "gen_ai.request.model": MODEL,
+                "gen_ai.response.model": answer.model,
+                "gen_ai.response.id": answer.id,
+                "gen_ai.response.finish_reasons": [answer.finish_reason],
+                "gen_ai.usage.input_tokens": answer.usage.input_tokens,
+                "gen_ai.usage.output_tokens": answer.usage.output_tokens,
+            }
+            ids = f"{random.getrandbits(128):032x}", f"{random.getrandbits(64):016x}"
+            queue.append((*ids, f"chat {MODEL}", began, time.time_ns(), attributes))
+            return len(answer.text)
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        try:
+            yield Ready(call, settle, table.audit)
+        finally:
+            ended.set()
+            worker.join()
 
 
 @contextmanager
@@ -393,7 +447,7 @@ def booked_run(base_url: str) -> Iterator[Ready[Call]]:
         yield Ready(lambda: len(client.run(PROMPT).text), settle, audit)
 
 
-BOOKS: Mapping[str, Opener] = {"unobserved": unobserved_run, "booked": booked_run, "bare": bare_run}
+BOOKS: Mapping[str, Opener] = {"unobserved": unobserved_run, "booked": booked_run, "SDK": sdk_run, "bare": bare_run}
 RUN: Mapping[str, Opener] = {
     "httpx": httpx_run,
     "openai": openai_run,

@@ -46,7 +46,7 @@ BARS = (
     Bar("import: at most 25 ms over bare Python", "import", 25.0, le, ".1f"),
     Bar("import: loads none of the heavy packages", "heavy imports", 0, le, ".0f"),
     Bar("telemetry: a call pays at most 60 us in all", "telemetry", 60.0, le, ".0f"),
-    Bar("telemetry: costs at most 1.5 times the bare SDK with one table", "telemetry beside bare", 1.5, le, ".2f"),
+    Bar("telemetry: costs at most 1.5 times the bare SDK with one table", "telemetry beside SDK", 1.5, le, ".2f"),
     Bar("a collector that refuses: a call pays less than 1 ms", "refusing paid", 1.0, lt, ".3f"),
     Bar("a collector that refuses: the process ends within 2 s", "refusing end", 2.0, lt, ".2f"),
     Bar("a collector that is silent: a call pays less than 1 ms", "silent paid", 1.0, lt, ".3f"),

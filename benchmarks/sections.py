@@ -167,27 +167,31 @@ def imports(plan: Plan, only: Only, base_url: str) -> Findings:
 def telemetry(plan: Plan, only: Only, base_url: str) -> Findings:
     """What telemetry costs a call in all, to the end of the work in the background, which competes with the calls.
 
-    Beside the books: OpenTelemetry's SDK by hand, whose exporter puts each span into one table as it is, without
-    prices, sums, events or indexes.
+    Beside the books: OpenTelemetry's SDK by hand, and the least that keeps a call at all. Both put each span into one
+    table as it is, without prices, sums, events or further indexes.
     """
-    off, on, bare = (Job("books", name) for name in ("unobserved", "booked", "bare"))
-    jobs = [off, on, bare] if US in only else []
+    off, on, sdk, bare = (Job("books", name) for name in ("unobserved", "booked", "SDK", "bare"))
+    jobs = [off, on, sdk, bare] if US in only else []
     played = compare(jobs, base_url, rounds=2 * plan.rounds, block_seconds=5 * plan.block_seconds)
 
     def paid(job: Job, figure: Figure) -> Spread | None:
         return played.within_rounds(lambda blocks: 1e6 * (figure(blocks[job]) - figure(blocks[off])))
 
     rows = []
-    for job, what in ((on, "the books, written"), (bare, "OpenTelemetry's SDK, one bare table")):
+    for job, what in (
+        (on, "the books, written"),
+        (sdk, "OpenTelemetry's SDK, one bare table"),
+        (bare, "a queue, a thread, one bare table"),
+    ):
         taken = [paid(job, figure) for figure in (_seconds_each, _cpu_each, _caller_each)]
         if None not in taken:
             rows.append((what, *(spread.text(".0f") for spread in taken if spread)))
     beside = played.within_rounds(
         lambda blocks: (
-            (_cpu_each(blocks[on]) - _cpu_each(blocks[off])) / (_cpu_each(blocks[bare]) - _cpu_each(blocks[off]))
+            (_cpu_each(blocks[on]) - _cpu_each(blocks[off])) / (_cpu_each(blocks[sdk]) - _cpu_each(blocks[off]))
         )
     )
-    figures = {"telemetry": paid(on, _seconds_each), "telemetry beside bare": beside}
+    figures = {"telemetry": paid(on, _seconds_each), "telemetry beside SDK": beside}
     head = ("telemetry, over a call without", "us a call", "us of CPU", "of it the caller's own")
     return findings(head, rows, played.remarks, figures)
 

@@ -6,6 +6,7 @@ Source of the names: the OpenTelemetry semantic conventions for generative AI, a
 import asyncio
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -961,6 +962,34 @@ def test_ids_repeat_for_nobody_who_seeds(tmp_path: Path) -> None:
     """
     seen = [*printed(program, cwd=tmp_path).split(), *printed(program, cwd=tmp_path).split()]
     assert len(set(seen)) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_ids_repeat_for_no_child(tmp_path: Path) -> None:
+    """Each goes on with numbers of its own, its parent's other children among those it has not."""
+    program = """
+        import os
+        from aistrale.ids import random_bits
+        for _ in range(3):
+            if not (child := os.fork()):
+                print(random_bits(128), flush=True)
+                os._exit(0)
+            os.waitpid(child, 0)
+        print(random_bits(128))
+    """
+    assert len(set(printed(program, cwd=tmp_path).split())) == 4
+
+
+def test_trace_ids_sort_by_time() -> None:
+    """So that an index of them grows at its end; no two of one millisecond are the same."""
+    before = time.time_ns() // 1_000_000
+    traces = [Client(provider="echo").run("Hello").trace_id or "" for _ in range(50)]
+    after = time.time_ns() // 1_000_000
+
+    moments = [int(trace, 16) >> 80 for trace in traces]
+    assert moments == sorted(moments)
+    assert before <= moments[0] <= moments[-1] <= after
+    assert len({trace[12:] for trace in traces}) == 50
 
 
 def test_two_handlers_leave_each_other_alone(recorder: Recorder) -> None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from aistrale.models import Attempt, Chunk, Completion, CompletionRequest, Embedding, EmbeddingRequest
@@ -78,7 +78,8 @@ EVENTS = ("on_start", "on_attempt", "on_token", "on_end", "on_error")
 
 def hears(handler: CallbackHandler, event: str) -> bool:
     """Whether a handler does anything at an event, so that it has to be told."""
-    return event in _overridden(cast(Any, type(handler))) or event in getattr(handler, "__dict__", ())
+    kind: Any = type(handler)
+    return event in _overridden(kind) or event in getattr(handler, "__dict__", ())
 
 
 @cache

@@ -82,14 +82,15 @@ class BooksSink:
         return refused
 
     def due_in(self) -> float | None:
-        if self._is_to_purge:
+        if self._to_purge() is not None:
             return 0.0
         return None if self._due is None else max(0.0, self._due - time.monotonic())
 
-    @property
-    def _is_to_purge(self) -> bool:
-        """Whether the books are open, and what is in them was not looked through for a while."""
-        return self.retention is not None and self._store is not None and time.monotonic() >= self._purge_at
+    def _to_purge(self) -> tuple[Store, float] | None:
+        """The books, and the days to keep, where these are open and were not looked through for a while."""
+        if self.retention is None or self._store is None or time.monotonic() < self._purge_at:
+            return None
+        return self._store, self.retention
 
     @property
     def name(self) -> str:
@@ -157,14 +158,13 @@ class BooksSink:
 
     def _keep_for(self) -> None:
         """Now and then, and while nobody waits, forget what is older than the configuration wants kept."""
-        if not self._is_to_purge:
+        if (due := self._to_purge()) is None:
             return
-        assert self.retention is not None
-        assert self._store is not None
+        store, days = due
         self._purge_at = time.monotonic() + _PURGE_SECONDS
-        before = max(0, time.time_ns() - round(self.retention * 86_400 * 1e9))
+        before = max(0, time.time_ns() - round(days * 86_400 * 1e9))
         try:
-            self._store.purge(before)
+            store.purge(before)
         except StoreError as error:
             warn_once_a_minute(self.url, "what is older than is to be kept could not be forgotten: %s", error)
         self._spool.purge(before)

@@ -12,7 +12,7 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, StatusCode, TraceFlags
 
-from aistrale.ids import random_bits
+from aistrale.ids import random_bits, trace_id
 from aistrale.spans import Kind, Span, SpanEvent
 from aistrale.tracing.attributes import SCHEMA_URL, Attributes
 from aistrale.tracing.recorder import Recorder
@@ -45,7 +45,7 @@ class Tracer:
             if above.is_valid:
                 flags = above.trace_flags  # whether a trace is recorded is decided where it begins
             own = SpanContext(
-                above.trace_id if above.is_valid else random_bits(128) or 1,
+                above.trace_id if above.is_valid else trace_id(),
                 random_bits(64) or 1,
                 False,
                 flags,
