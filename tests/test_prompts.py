@@ -550,11 +550,18 @@ def test_rendering_gets_the_prompt_first(store: Store) -> None:
     )
 
 
+def test_saving_creates_or_updates(store: Store) -> None:
+    """Whichever it is: who writes a prompt from elsewhere need not know whether it is there."""
+    saved = [prompts.save("greet", text, labels=["a"]) for text in ("Hello", "Hello", "Hi")]
+    assert [prompt.version for prompt in saved] == [1, 1, 2]
+    assert prompts.get("greet@a") == saved[2]
+
+
 async def test_async_code_has_the_same_functions(store: Store, tmp_path: Path) -> None:
     """They do their work in a thread."""
     first = await prompts.create_async("greet", "Hello {{name}}", labels=["a"])
     second = await prompts.update_async("greet", "Hi {{name}}")
-    assert await prompts.get_async("greet") == second
+    assert await prompts.save_async("greet", "Hi {{name}}") == await prompts.get_async("greet") == second
     assert await prompts.history_async("greet") == [second, first]
     assert await prompts.render_async("greet", {"name": "Ada"}, version=1) == "Hello Ada"
     assert (await prompts.label_async("greet", "b", 1)).labels == ("a", "b")

@@ -61,6 +61,18 @@ def update(
     return _store().update(name, template, options=options, labels=labels, note=note, expected_version=expected_version)
 
 
+def save(
+    name: str,
+    template: Prompt,
+    *,
+    options: Mapping[str, Any] | None = None,
+    labels: Sequence[str] = (),
+    note: str | None = None,
+) -> StoredPrompt:
+    """`update` if there is such a prompt, else `create`."""
+    return _store().save(name, template, options=options, labels=labels, note=note)
+
+
 def get(name: str, version: int | None = None, label: str | None = None) -> StoredPrompt:
     """One version: by number, by label, or as "name@3" or "name@label".
 
@@ -134,7 +146,7 @@ def load(folder: Folder) -> StoredPrompts:
         raise InvalidRequestError(f"There is no folder {str(folder)!r} to load prompts from")
     files = sorted(Path(folder).glob(f"*{SUFFIX}"))
     prompts = [decode_file(file.read_bytes(), str(file)) for file in files]
-    return [_store().save(**prompt) for prompt in prompts]
+    return [save(**prompt) for prompt in prompts]
 
 
 def _write(file: Path, data: bytes) -> Path:
@@ -153,6 +165,7 @@ def _store() -> PromptStore:
 
 create_async = in_thread(create)
 update_async = in_thread(update)
+save_async = in_thread(save)
 get_async = in_thread(get)
 render_async = in_thread(render)
 history_async = in_thread(history)

@@ -22,13 +22,14 @@ def is_to_be_looked_up(request: CompletionRequest) -> bool:
 
 
 def with_stored_prompt(request: CompletionRequest, given: Collection[str] = ()) -> CompletionRequest:
-    """The request with the messages of its stored prompt, and the prompt's options where it has none itself.
+    """The request with the messages of its stored prompt, and the prompt's options where it has none itself. One that
+    has its messages already stays as it is.
 
     given: options that the client was made with, which go before the prompt's. Raises StoreError if there is no such
     prompt, InvalidRequestError if its variables do not fit.
     """
     reference = request.prompt
-    if reference is None:
+    if reference is None or (request.messages and reference.stored is None):
         return request
     stored = reference.stored or look_up(reference.name)
     known = replace(reference, name=stored.name, version=stored.version, stored=stored)
