@@ -150,3 +150,13 @@ def test_what_an_operation_is_for_is_told_in_texts(given: dict[str, Any]) -> Non
         with pytest.raises(aistrale.InvalidRequestError), operation("planner", **given):
             pytest.fail("it was let in")
     assert telemetry.query() == []
+
+
+async def test_the_calls_of_a_batch_lie_below_what_asked_for_them() -> None:
+    """In threads as in an event loop."""
+    with telemetry.agent("planner"):
+        done = [*aistrale.run_batch(["a", "b"], provider="echo")]
+        done += await aistrale.run_batch_async(["c", "d"], provider="echo")
+    (trace,) = {result.trace_id for result in done if isinstance(result, aistrale.Completion)}
+    assert trace is not None
+    assert [(depth, name) for depth, name, *_ in told(trace)] == [(0, "invoke_agent planner"), *[(1, "chat echo")] * 4]

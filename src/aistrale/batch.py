@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any, TypeAlias
 
 from aistrale.exceptions import AistraleError, ConfigurationError
@@ -34,7 +35,7 @@ def run_batch(
     with _told(progress, len(prompts)) as done:
         pool = ThreadPoolExecutor(min(concurrency, len(prompts)) or 1, thread_name_prefix="aistrale-batch")
         try:
-            futures = [pool.submit(outcome, prompt) for prompt in prompts]
+            futures = [pool.submit(copy_context().run, outcome, prompt) for prompt in prompts]
             for future in as_completed(futures):
                 future.result()
                 done()

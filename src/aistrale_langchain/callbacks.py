@@ -2,13 +2,14 @@
 
 Parents come from the run ids that LangChain hands out, and from the ambient context only where a run has no parent: no
 context is ever attached, since LangChain ends runs in other tasks than it began them in. Our own models make their
-inference spans themselves; the handler only says below which span.
+inference spans themselves; the handler only says below which span. Calls that LangChain knows nothing of ask where they
+are (`runs.enclosure`). A run has one span for each provider, whichever handlers hear of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -16,14 +17,16 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 from langchain_core.tracers.context import register_configure_hook
+from opentelemetry import trace
 from opentelemetry.trace import TracerProvider
 
 from aistrale.config import Config
 from aistrale.spans import Kind
 from aistrale.tracing.configured import recorders
+from aistrale.tracing.recorder import Recorder
 from aistrale.tracing.tracer import Tracer
 from aistrale_langchain.messages import PROVIDER
-from aistrale_langchain.runs import Run, model_run, runs, whose
+from aistrale_langchain.runs import Run, begin_retrieval, enclose, model_run, runs, whose
 
 _SURFACE = {"aistrale.surface": "langchain"}
 
@@ -31,7 +34,8 @@ _SURFACE = {"aistrale.surface": "langchain"}
 class AistraleCallbackHandler(BaseCallbackHandler):
     """Traces whatever LangChain and LangGraph run; pass it as `config={"callbacks": [AistraleCallbackHandler()]}`.
 
-    tracer_provider: where spans go besides the books, instead of the application's global provider.
+    tracer_provider: where spans go besides the books, instead of the application's global provider. Handlers that send
+    to the same place make one span of a run, those of different providers one each; the books have it once.
     """
 
     run_inline = True  # in the caller's own thread and order: LangChain tells others of starts after the fact
@@ -39,7 +43,14 @@ class AistraleCallbackHandler(BaseCallbackHandler):
 
     def __init__(self, tracer_provider: TracerProvider | None = None) -> None:
         config = Config()
-        self._tracer = Tracer(tracer_provider, recorders(config) if config["telemetry"] != "off" else ())
+        found = recorders(config) if config["telemetry"] != "off" else ()
+        self._tracer = Tracer(tracer_provider, found, asks=False)
+        self._given_provider = tracer_provider
+        enclose()
+
+    @property
+    def _provider(self) -> TracerProvider:
+        return trace.get_tracer_provider() if self._given_provider is None else self._given_provider
 
     # Chains, tools, retrievers
 
@@ -111,6 +122,7 @@ class AistraleCallbackHandler(BaseCallbackHandler):
         name = _name(serialized, more)
         attributes = {"gen_ai.operation.name": "retrieval", "gen_ai.data_source.id": name}
         self._begin(f"retrieval {name}", "client", attributes, run_id, parent_run_id, metadata)
+        begin_retrieval(run_id)
 
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **more: Any) -> None:
         self._end(run_id)
@@ -155,8 +167,8 @@ class AistraleCallbackHandler(BaseCallbackHandler):
     ) -> None:
         model_run.set(id)
         if metadata.get("ls_provider") == PROVIDER:  # it makes its own span
-            if (context := runs.context_of(parent)) is not None:
-                self._forget(runs.begin(id, Run(context, None, parent)))
+            if runs.get(parent) is not None and runs.get(id) is None:
+                self._open(id, parent, metadata)
             return
         params = more.get("invocation_params") or {}
         model = str(metadata.get("ls_model_name") or params.get("model") or params.get("model_name") or "")
@@ -180,31 +192,45 @@ class AistraleCallbackHandler(BaseCallbackHandler):
         parent: UUID | None,
         metadata: Mapping[str, Any] | None,
     ) -> None:
-        known = {**_SURFACE, **attributes, **_whose(metadata)}
+        provider, run = self._provider, runs.get(id) or self._open(id, parent, metadata)
+        if provider in run.spans:
+            return  # another handler has begun it there
+        known = {**_SURFACE, **attributes, "session.id": run.session, "user.id": run.user}
         given = {name: value for name, value in known.items() if value is not None}
-        span = self._tracer.start(name, kind, given, runs.context_of(parent))
-        self._forget(runs.begin(id, Run(span.context, span, parent)))
+        run.spans[provider] = self._tracer.start(name, kind, given, runs.context_of(parent, provider))
+
+    @staticmethod
+    def _open(id: UUID, parent: UUID | None, metadata: Mapping[str, Any] | None) -> Run:
+        run = Run(parent, trace.get_current_span().get_span_context(), *whose(metadata))
+        for forgotten in runs.begin(id, run):
+            _end_cancelled(forgotten)
+        return run
 
     def _end(self, id: UUID, error: BaseException | None = None, attributes: Mapping[str, Any] | None = None) -> None:
         ended = runs.end(id)
         if not ended:
             return
         *below, run = ended
-        self._forget(below)
-        if run.span is not None:
-            if attributes:
-                run.span.set(attributes)
-            if error is not None and _is_cancelled(error):
-                run.span.set({"aistrale.cancelled": True})
-            run.span.end(None if error is None or _is_no_failure(error) else type(error).__name__)
+        for left in below:  # nobody ended it
+            _end_cancelled(left)
+        if error is not None and _is_cancelled(error):
+            attributes = {**(attributes or {}), "aistrale.cancelled": True}
+        _end_spans(run, attributes, None if error is None or _is_no_failure(error) else type(error).__name__)
 
-    @staticmethod
-    def _forget(runs: Sequence[Run]) -> None:
-        """End what nobody ended: it was cancelled."""
-        for run in runs:
-            if run.span is not None:
-                run.span.set({"aistrale.cancelled": True})
-                run.span.end()
+
+def _end_cancelled(run: Run) -> None:
+    _end_spans(run, {"aistrale.cancelled": True})
+
+
+def _end_spans(run: Run, attributes: Mapping[str, Any] | None, error: str | None = None) -> None:
+    """End the spans of a run; each recorder gets one of them, where calls to models lie below: the application's."""
+    own, told = trace.get_tracer_provider(), set[Recorder]()
+    for _, span in sorted(run.spans.items(), key=lambda entry: entry[0] is not own):
+        span.recorders = tuple(recorder for recorder in span.recorders if recorder not in told)
+        told.update(span.recorders)
+        if attributes:
+            span.set(attributes)
+        span.end(error)
 
 
 def _name(serialized: Mapping[str, Any] | None, more: Mapping[str, Any]) -> str:
@@ -217,11 +243,6 @@ def _is_agent(name: str, metadata: Mapping[str, Any]) -> bool:
     if metadata.get("ls_integration") != "langchain_create_agent":
         return False
     return "langgraph_node" not in metadata or name == metadata.get("lc_agent_name")
-
-
-def _whose(metadata: Mapping[str, Any] | None) -> dict[str, str | None]:
-    session, user = whose(metadata)
-    return {"session.id": session, "user.id": user}
 
 
 def _is_cancelled(error: BaseException) -> bool:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from operator import itemgetter
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
-from langchain_core.output_parsers.base import OutputParserLike
-from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from aistrale.contract import Handlers
@@ -27,9 +23,11 @@ from aistrale.models import Choice, Completion, CompletionRequest
 from aistrale_langchain.errors import model_errors
 from aistrale_langchain.messages import PROVIDER, answer, end, messages_of, piece
 from aistrale_langchain.model import RunManager, Sampling
-from aistrale_langchain.profiles import profile_of
+from aistrale_langchain.profiles import profile_of, routed
 from aistrale_langchain.runs import asked_with
 from aistrale_langchain.serialization import register
+from aistrale_langchain.stored import reference_in
+from aistrale_langchain.structured import StructuredOutputParser, as_response_format, with_raw
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 
@@ -150,7 +148,7 @@ class ChatAistrale(Sampling, BaseChatModel):
         options.pop("stream", None)  # which of the methods is called says so
         if stream and (options.get("n") or 1) > 1:
             raise InvalidRequestError("A stream is of one answer: leave n out, or use invoke")
-        return self.request(messages_of(messages), options, run)
+        return self.request(messages_of(messages), options, run, reference_in(messages))
 
     # Tools and structured output
 
@@ -175,7 +173,7 @@ class ChatAistrale(Sampling, BaseChatModel):
         if parallel_tool_calls is not None:
             kwargs["parallel_tool_calls"] = parallel_tool_calls
         if response_format is not None:
-            kwargs["response_format"] = _response_format(response_format, strict)
+            kwargs["response_format"] = as_response_format(response_format, strict)
         return super().bind(**kwargs)
 
     def with_structured_output(
@@ -192,34 +190,35 @@ class ChatAistrale(Sampling, BaseChatModel):
 
         method: "json_schema" by the provider's own structured output, "function_calling" by a tool, "json_mode" by
         asking for some JSON, whose shape the prompt has to describe. include_raw: a dict of `raw`, `parsed` and
-        `parsing_error` instead of an error. tools: it may call meanwhile.
+        `parsing_error` instead of an error. strict: have answers fit exactly, where the provider can. tools: it may
+        call meanwhile; None is parsed then, and `raw` has the calls. An answer that refuses or does not fit raises
+        OutputError.
         """
+        if method not in get_args(Method):
+            raise ValueError(f"method must be one of {', '.join(map(repr, get_args(Method)))}, not {method!r}")
         if schema is None and method != "json_mode":
             raise ValueError("schema must be specified when method is not 'json_mode'.")
-        is_pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
+        if strict is not None and method == "json_mode":
+            raise ValueError("strict needs a schema to be sent, which method='json_mode' does not do: leave it out")
         kwargs["ls_structured_output_format"] = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
-        parser: OutputParserLike[Any]
+        tool: str | None = None
         if method == "function_calling":
-            name = convert_to_openai_tool(schema)["function"]["name"]  # type: ignore[arg-type]
-            bound = self.bind_tools(
-                [schema, *(tools or ())],  # type: ignore[list-item]
-                tool_choice=name,
-                strict=strict,
-                parallel_tool_calls=False,
-                **kwargs,
-            )
-            if is_pydantic:
-                parser = PydanticToolsParser(tools=[schema], first_tool_only=True)  # type: ignore[list-item]
-            else:
-                parser = JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+            tool = convert_to_openai_tool(schema)["function"]["name"]  # type: ignore[arg-type]
+            # With its own tool forced on it, the model could call none of the others.
+            choice = {"tool_choice": "required" if tools else tool, "parallel_tool_calls": False}
+            bound = self.bind_tools([schema, *(tools or ())], strict=strict, **{**choice, **kwargs})  # type: ignore[list-item]
         else:
-            shape: Any = {"type": "json_object"} if method == "json_mode" else _response_format(schema, strict)
+            shape = {"type": "json_object"} if method == "json_mode" else as_response_format(schema, strict)
             if tools:
                 bound = self.bind_tools(tools, response_format=shape, strict=strict, **kwargs)
             else:
                 bound = super().bind(response_format=shape, **kwargs)
-            parser = PydanticOutputParser(pydantic_object=schema) if is_pydantic else JsonOutputParser()  # type: ignore[arg-type]
-        return _with_raw(bound, parser) if include_raw else bound | parser
+        parser = StructuredOutputParser(
+            pydantic_object=schema if is_basemodel_subclass(schema) else None,  # type: ignore[arg-type]
+            tool=tool,
+            whole=method == "json_schema",
+        )
+        return with_raw(bound, parser) if include_raw else bound | parser
 
     # What LangChain asks of a model
 
@@ -243,11 +242,10 @@ class ChatAistrale(Sampling, BaseChatModel):
         return params
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        if self.provider or "/" in (self.model or ""):
+        if self.model and (self.provider or "/" in self.model):
             return profile_of(self.provider, self.model)
-        # The configuration names it, or whose key is there.
-        route = self.client.core.gateway.route()
-        return profile_of(route.provider, route.model)
+        # Its name, the configuration or whose key is there says which it is.
+        return profile_of(*routed(self.provider, self.model, self.base_url, self.api_url))
 
 
 register(ChatAistrale)
@@ -266,19 +264,3 @@ def _tool(tool: Any, strict: bool | None) -> dict[str, Any]:
     if isinstance(tool, Mapping) and tool.get("type", "function") not in ("function", "object"):
         return dict(tool)
     return convert_to_openai_tool(tool, strict=strict)
-
-
-def _response_format(schema: Any, strict: bool | None) -> dict[str, Any]:
-    """A schema as OpenAI's `response_format`; what is one already as it is."""
-    if isinstance(schema, Mapping) and schema.get("type") in ("json_schema", "json_object", "text"):
-        return dict(schema)
-    described = convert_to_json_schema(schema, strict=strict)
-    name = described.get("title") or "output"
-    entry = {"name": name, "schema": described}
-    return {"type": "json_schema", "json_schema": entry if strict is None else {**entry, "strict": strict}}
-
-
-def _with_raw(bound: Runnable[Any, Any], parser: Any) -> Runnable[Any, Any]:
-    parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
-    unparsed = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=bound) | parsed.with_fallbacks([unparsed], exception_key="parsing_error")

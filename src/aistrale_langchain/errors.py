@@ -99,6 +99,15 @@ class StreamInterruptedError(ours.StreamInterruptedError, _Unanswered, langchain
     """A stream ended before the provider said it was over."""
 
 
+class OutputError(ours.OutputError, langchain.OutputParserException):
+    """The answer does not fit the shape that was asked for; `text` is the answer as it came."""
+
+    def __init__(self, message: str, *, text: str = "") -> None:
+        super().__init__(message, text=text)
+        self.args = (message,)  # LangChain's has a link to its own pages added
+        self.llm_output = text
+
+
 _BOTH = {
     getattr(ours, kind.__name__): kind
     for kind in (

@@ -11,18 +11,21 @@ from langchain_core.language_models.base import LangSmithParams, LanguageModelIn
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import ContextThreadPoolExecutor, get_config_list
-from pydantic import Field
+from langchain_core.runnables.config import ContextThreadPoolExecutor, ensure_config, get_config_list
+from pydantic import Field, PrivateAttr
 
 from aistrale.contract import Handlers
 from aistrale.models import Choice, Completion, CompletionRequest
 from aistrale_langchain.errors import model_errors
 from aistrale_langchain.messages import PROVIDER, metadata, usage_metadata
-from aistrale_langchain.model import RunManager, Sampling
+from aistrale_langchain.model import RunManager, Sampling, secrets_of, without_secrets
 from aistrale_langchain.serialization import register
+from aistrale_langchain.stored import reference_in
 from aistrale_langchain.workarounds import tell_of_start
 
 Configs: TypeAlias = RunnableConfig | list[RunnableConfig] | None
+Names: TypeAlias = tuple[tuple[str, str | None], ...]
+"""The prompts of a call with the names of their runs; none where no run has one."""
 
 
 class AistraleLLM(Sampling, BaseLLM):
@@ -36,6 +39,7 @@ class AistraleLLM(Sampling, BaseLLM):
     """
 
     batch_concurrency: int = Field(default=8, ge=1)
+    _names: Names = PrivateAttr(default=())
 
     # The contract
 
@@ -60,6 +64,7 @@ class AistraleLLM(Sampling, BaseLLM):
         prompts: list[str],
         stop: list[str] | None = None,
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        runs: Sequence[AsyncCallbackManagerForLLMRun] = (),
         **kwargs: Any,
     ) -> LLMResult:
         at_once = asyncio.Semaphore(self.batch_concurrency)
@@ -68,7 +73,7 @@ class AistraleLLM(Sampling, BaseLLM):
             async with at_once:
                 return await self.client.core.gateway.acomplete(*self._request(prompt, stop, run_manager, kwargs))
 
-        await self._tell_of_start(run_manager, prompts[0], kwargs)
+        await self._tell_of_starts(runs, prompts, stop, kwargs)
         with model_errors():
             if len(prompts) == 1:
                 return _result([await ask(prompts[0])])
@@ -80,7 +85,8 @@ class AistraleLLM(Sampling, BaseLLM):
             return _result([task.result() for task in tasks])
 
     # LangChain keys its cache by the model's settings alone, and tells handlers no others: a call's own options have
-    # to be among them (langchain issue 40403). An empty list of callbacks is one it fails at.
+    # to be among them (langchain issue 40403). An empty list of callbacks is one it fails at. Of a stream it does tell
+    # handlers a call's own options, secrets not excepted.
 
     def generate(
         self, prompts: list[str], stop: list[str] | None = None, callbacks: Any = None, **kwargs: Any
@@ -90,7 +96,70 @@ class AistraleLLM(Sampling, BaseLLM):
     async def agenerate(
         self, prompts: list[str], stop: list[str] | None = None, callbacks: Any = None, **kwargs: Any
     ) -> LLMResult:
-        return await BaseLLM.agenerate(self._asked(kwargs), prompts, stop, callbacks or None, **kwargs)
+        name = kwargs.get("run_name")
+        names = name if isinstance(name, list) else [name] * len(prompts)
+        asked = self._asked(kwargs, tuple(zip(prompts, names, strict=False)) if name else ())
+        return await BaseLLM.agenerate(asked, prompts, stop, callbacks or None, **kwargs)
+
+    def stream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[str]:
+        asked = self._asked(secrets_of(kwargs))
+        return BaseLLM.stream(asked, input, config, stop=stop, **without_secrets(kwargs))
+
+    def astream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[str]:
+        name = ensure_config(config).get("run_name")
+        names = ((self._convert_input(input).to_string(), name),) if name else ()
+        asked = self._asked(secrets_of(kwargs), names)
+        return BaseLLM.astream(asked, input, config, stop=stop, **without_secrets(kwargs))
+
+    def _asked(self, given: Mapping[str, Any], names: Names = ()) -> AistraleLLM:
+        """This model with a call's own options as its settings, and with the names of its runs."""
+        options = {name: value for name, value in given.items() if name not in _OF_THE_RUN}
+        if not options and not names:
+            return self
+        copied = self.model_copy(update={"model_kwargs": {**self.model_kwargs, **options}})
+        copied._names = names
+        return copied
+
+    # Handlers whom it has forgotten (issue 39633) have to be told of each run, and by its name.
+
+    async def _agenerate_helper(
+        self,
+        prompts: list[str],
+        stop: list[str] | None,
+        run_managers: list[AsyncCallbackManagerForLLMRun],
+        **kwargs: Any,
+    ) -> LLMResult:
+        return await super()._agenerate_helper(prompts, stop, run_managers, runs=run_managers, **kwargs)
+
+    async def _tell_of_starts(
+        self,
+        runs: Sequence[AsyncCallbackManagerForLLMRun],
+        prompts: list[str],
+        stop: list[str] | None,
+        given: Mapping[str, Any],
+    ) -> None:
+        names = [name for prompt, name in self._names if prompt in prompts] or [None] * len(prompts)
+        about: dict[str, Any] = {
+            "invocation_params": {**self.asdict(), "stop": stop, **given},
+            "options": {"stop": stop},
+            "batch_size": len(prompts),
+        }
+        for run, prompt, name in zip(runs, prompts, names, strict=False):
+            await tell_of_start(run, prompt, self._serialized, name=name, **about)
 
     # LangChain asks all prompts of a batch as one call, which fails as one, and whose runs it does not tell apart.
 
@@ -121,20 +190,6 @@ class AistraleLLM(Sampling, BaseLLM):
         every = get_config_list(config, number)
         return [{**each, "max_concurrency": each.get("max_concurrency") or self.batch_concurrency} for each in every]
 
-    async def _tell_of_start(
-        self, run: AsyncCallbackManagerForLLMRun | None, prompt: str, given: Mapping[str, Any]
-    ) -> None:
-        await tell_of_start(run, prompt, self._serialized, {**self.asdict(), **given})
-
-    def _asked(self, given: Mapping[str, Any]) -> AistraleLLM:
-        """This model with a call's own options as its settings, and the same client."""
-        options = {name: value for name, value in given.items() if name not in _OF_THE_RUN}
-        if not options:
-            return self
-        copied = self.model_copy(update={"model_kwargs": {**self.model_kwargs, **options}})
-        copied.__dict__["client"] = self.client  # the same: none of its settings has changed
-        return copied
-
     def _stream(
         self,
         prompt: str,
@@ -161,7 +216,7 @@ class AistraleLLM(Sampling, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        await self._tell_of_start(run_manager, prompt, kwargs)
+        await self._tell_of_starts([run_manager] if run_manager else [], [prompt], stop, kwargs)
         with model_errors():
             async with self.client.core.gateway.astream(*self._request(prompt, stop, run_manager, kwargs)) as stream:
                 async for piece in stream:
@@ -175,7 +230,7 @@ class AistraleLLM(Sampling, BaseLLM):
     def _request(
         self, prompt: str, stop: list[str] | None, run: RunManager, given: Mapping[str, Any]
     ) -> tuple[CompletionRequest, Handlers]:
-        return self.request(prompt, self.options(stop, given), run)
+        return self.request(prompt, self.options(stop, given), run, reference_in(prompt))
 
     # What LangChain asks of a model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self, TypeAlias
 
@@ -10,12 +11,13 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.utils.utils import secret_from_env
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import SkipJsonSchema
 
 from aistrale.client import AsyncClient, Client
 from aistrale.contract import Handlers
-from aistrale.models import CompletionRequest, Prompt
+from aistrale.models import CompletionRequest, Prompt, PromptReference
 from aistrale.options import RunOptions, check_names
-from aistrale_langchain.runs import about_run, given_tags, parent_of, whose
+from aistrale_langchain.runs import about_run, enclose, given_tags, parent_of, whose
 
 SURFACE = "langchain"
 
@@ -24,12 +26,50 @@ RunManager: TypeAlias = CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun
 
 _key_of_environment = secret_from_env("AISTRALE_API_KEY", default=None)
 
+MOST_CLIENTS = 16
+
+
+class Clients:
+    """The clients of a model and all its copies: one for each way in which they are connected.
+
+    LangChain makes a model anew for each call that configures it; so the copy finds its connections open. The last
+    MOST_CLIENTS are kept, for as long as one of the models is.
+    """
+
+    def __init__(self) -> None:
+        self._made: tuple[tuple[Mapping[str, Any], Client], ...] = ()
+
+    def of(self, settings: Mapping[str, Any]) -> Client:
+        """The client with these settings, in which keys are kept secret."""
+        found = next((client for known, client in self._made if known == settings), None)
+        if found is None:
+            # Without a lock, which a fork could leave held: threads that come at once may make one too many.
+            found = Client(**{name: _revealed(value) for name, value in settings.items()})
+            self._made = (*self._made, (settings, found))[-MOST_CLIENTS:]
+        return found
+
+    def __eq__(self, other: object) -> bool:
+        """They say nothing of what a model is."""
+        return isinstance(other, Clients)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Clients:
+        return self
+
+    def __reduce__(self) -> tuple[type[Clients], tuple[()]]:
+        """Who reads a pickled model makes connections of its own."""
+        return Clients, ()
+
+
+def _revealed(value: Any) -> Any:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
 
 class Connection(BaseModel):
     """Where calls go. All of it may be left out: the configuration and the environment say the rest.
 
     model: with its provider as "openai/gpt-4o", or provider= beside it. api_url: an Aistrale server; without one calls
-    go straight to the providers. client_options: whatever else `aistrale.Client` takes.
+    go straight to the providers. client_options: whatever else `aistrale.Client` takes. clients: those of another
+    model, to share its connections with one of the same settings, as copies do.
     """
 
     model_config = ConfigDict(populate_by_name=True, arbitrary_types_allowed=True)
@@ -43,6 +83,7 @@ class Connection(BaseModel):
     max_retries: int | None = None
     fallbacks: list[str] | None = None
     client_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    clients: SkipJsonSchema[Clients] = Field(default_factory=Clients, repr=False, exclude=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -66,16 +107,20 @@ class Connection(BaseModel):
     @cached_property
     def client(self) -> Client:
         """The client its calls are made with."""
-        return Client(
-            model=self.model,
-            provider=self.provider,
-            api_key=self.api_key.get_secret_value() if self.api_key and self._has_own_key else None,
-            api_url=self.api_url,
-            base_url=self.base_url,
-            timeout=self.timeout,
-            max_retries=self.max_retries,
-            fallbacks=self.fallbacks,
-            **{"surface": SURFACE, **self.client_options},
+        enclose()
+        return self.clients.of(
+            {
+                "model": self.model,
+                "provider": self.provider,
+                "api_key": self.api_key if self.api_key and self._has_own_key else None,
+                "api_url": self.api_url,
+                "base_url": self.base_url,
+                "timeout": self.timeout,
+                "max_retries": self.max_retries,
+                "fallbacks": None if self.fallbacks is None else tuple(self.fallbacks),
+                "surface": SURFACE,
+                **self.client_options,
+            }
         )
 
     @cached_property
@@ -90,7 +135,14 @@ class Connection(BaseModel):
 
     @property
     def lc_secrets(self) -> dict[str, str]:
-        return {"api_key": "AISTRALE_API_KEY"}
+        """What is not written where a model is serialized, and the names under which `load` is given it."""
+        return {"api_key": "AISTRALE_API_KEY", "extra_headers": "AISTRALE_EXTRA_HEADERS"}
+
+    @property
+    def lc_attributes(self) -> dict[str, Any]:
+        """The same among options is left out."""
+        given = {name: getattr(self, name, {}) for name in ("client_options", "model_kwargs")}
+        return {name: without_secrets(options) for name, options in given.items() if options}
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -106,7 +158,7 @@ class Connection(BaseModel):
         super().__setstate__(state)
         self.__dict__.setdefault("api_key", _key_of_environment())
 
-    # A copy, or a model whose settings are changed, has a client of its own.
+    # The settings of a copy may differ, and those of a model may be changed: then it has another client.
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
@@ -135,6 +187,18 @@ def _aliases(info: FieldInfo) -> Iterator[str]:
 
 
 _CLIENTS = ("client", "async_client")
+_SECRETS = frozenset(("api_key", "extra_headers"))
+"""Options that are a secret, or may hold one."""
+
+
+def without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What may be shown of options."""
+    return {name: value for name, value in options.items() if name not in _SECRETS}
+
+
+def secrets_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The rest."""
+    return {name: value for name, value in options.items() if name in _SECRETS}
 
 
 class Sampling(Connection):
@@ -152,8 +216,8 @@ class Sampling(Connection):
     presence_penalty: float | None = None
     user: str | None = None
     extra_body: dict[str, Any] | None = None
-    extra_headers: dict[str, str] | None = Field(default=None, repr=False)
-    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    extra_headers: dict[str, str] | None = Field(default=None, repr=False, exclude=True)
+    model_kwargs: dict[str, Any] = Field(default_factory=dict, repr=False)
 
     @classmethod
     def _options(cls) -> frozenset[str]:
@@ -170,19 +234,24 @@ class Sampling(Connection):
         return options
 
     def shown(self) -> dict[str, Any]:
-        """The options that handlers are told of and caches go by; headers may hold a secret."""
-        return {name: value for name, value in self.options(None, {}).items() if name != "extra_headers"}
+        """The options that handlers are told of and caches go by."""
+        return without_secrets(self.options(None, {}))
 
     def request(
-        self, prompt: Prompt, options: Mapping[str, Any], run: RunManager
+        self, prompt: Prompt, options: Mapping[str, Any], run: RunManager, stored: PromptReference | None
     ) -> tuple[CompletionRequest, Handlers]:
-        """What is sent, and who watches it. run: the run it is part of, whose span its own lies below."""
+        """What is sent, and who watches it.
+
+        run: the run it is part of, whose span its own lies below. stored: the stored prompt that it was made of.
+        """
         metadata, tags = (run.metadata, run.tags) if run is not None else about_run()
         session, user = whose(metadata)
-        parent = parent_of(None if run is None else run.run_id)
+        parent = parent_of(None if run is None else run.run_id, self.client_options.get("tracer_provider"))
         if found := given_tags(tags):
             options = {**options, "tags": [*(options.get("tags") or ()), *found]}
-        return self.client.core.completion(prompt, options, parent=parent, session_id=session, user_id=user)
+        about = {"parent": parent, "session_id": session, "user_id": user}
+        request, handlers = self.client.core.completion(prompt, options, **about)
+        return (request if stored is None else replace(request, prompt=stored)), handlers
 
 
 _SAMPLING = (

@@ -7,16 +7,18 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig, ensure_config
-from opentelemetry.trace import SpanContext
+from langchain_core.runnables.config import var_child_runnable_config
+from opentelemetry import trace
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, TracerProvider
 
-from aistrale.tracing.tracer import OpenSpan
+from aistrale.tracing.tracer import Enclosure, OpenSpan, enclosures
 
 MOST_RUNS = 10_000
 LONGEST_SECONDS = 3600.0
@@ -25,11 +27,17 @@ LONGEST_SECONDS = 3600.0
 
 @dataclass(slots=True)
 class Run:
-    """A run that has begun. span: None for a model of ours, whose span is below `context`."""
+    """A run that has begun.
 
-    context: SpanContext | None
-    span: OpenSpan | None
+    parent: the run it is part of. ambient: the span that was current then. session, user: whose it is. spans: its own,
+    by the provider that each is of; none of a model of ours, which makes its span itself.
+    """
+
     parent: UUID | None
+    ambient: SpanContext = INVALID_SPAN_CONTEXT
+    session: str | None = None
+    user: str | None = None
+    spans: dict[TracerProvider, OpenSpan] = field(default_factory=dict)
     at_work: float = field(default_factory=time.monotonic)
     children: set[UUID] = field(default_factory=set)
 
@@ -84,15 +92,20 @@ class Runs:
             above.children.discard(id)
         return [*(below for child in list(run.children) for below in self._taken(child)), run]
 
-    def context_of(self, id: UUID | None) -> SpanContext | None:
-        """The span that what is done in a run lies below."""
-        run = self._runs.get(id) if id is not None else None
-        return None if run is None else run.context
+    def get(self, id: UUID | None) -> Run | None:
+        """A run, if it is open."""
+        return None if id is None else self._runs.get(id)
 
-    def context_of_own(self, id: UUID | None) -> SpanContext | None:
-        """The same, if it is the run of a model of ours: others may have left their id behind."""
-        run = self._runs.get(id) if id is not None else None
-        return run.context if run is not None and run.span is None else None
+    def lineage(self, id: UUID | None) -> Iterator[Run]:
+        """A run and those that it is part of, the innermost first, as far as they are open."""
+        while (run := self.get(id)) is not None:
+            yield run
+            id = run.parent
+
+    def context_of(self, id: UUID | None, provider: TracerProvider) -> SpanContext | None:
+        """The span of one provider that what is done in a run lies below."""
+        spans = (run.spans.get(provider) for run in self.lineage(id))
+        return next((span.context for span in spans if span is not None), None)
 
 
 runs = Runs()
@@ -103,11 +116,68 @@ model_run: ContextVar[UUID | None] = ContextVar("aistrale_langchain_model_run", 
 """The run of the model that is about to be called: a stream's `_stream` is not told it."""
 
 
-def parent_of(run_id: UUID | None) -> SpanContext | None:
-    """The span that a call of a model of ours lies below; None for whichever is current."""
-    if run_id is not None:
-        return runs.context_of(run_id)
-    return runs.context_of_own(model_run.get())  # a stream is not told its run
+def parent_of(run_id: UUID | None, provider: TracerProvider | None) -> SpanContext | None:
+    """The span that a call of a model of ours lies below; None for whichever is current. provider: whose its own is."""
+    if run_id is None:
+        run_id = model_run.get()  # a stream is not told its run
+        if (run := runs.get(run_id)) is None or run.spans:  # a foreign model has left its id behind
+            return None
+    return _below(run_id, provider)
+
+
+def _below(id: UUID | None, provider: TracerProvider | None) -> SpanContext | None:
+    """The span of a provider's own where a run has one, so that its traces are whole; else any."""
+    found = runs.context_of(id, trace.get_tracer_provider() if provider is None else provider)
+    return found or next((span.context for run in runs.lineage(id) for span in run.spans.values()), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Retrieval:
+    """A retriever's run, with what LangChain said of where code was when it began, and the one it began in."""
+
+    run: UUID
+    config: RunnableConfig | None
+    outer: _Retrieval | None
+
+
+_retrieval: ContextVar[_Retrieval | None] = ContextVar("aistrale_langchain_retrieval", default=None)
+"""The retriever that works: LangChain says of chains, nodes and tools that code is in them, and not of retrievers."""
+
+
+def begin_retrieval(id: UUID) -> None:
+    """Note that the code that follows is a retriever's, until its run ends."""
+    _retrieval.set(_Retrieval(id, var_child_runnable_config.get(), _open_retrieval()))
+
+
+def _open_retrieval() -> _Retrieval | None:
+    found = _retrieval.get()
+    while found is not None and runs.get(found.run) is None:
+        found = found.outer
+    return found
+
+
+def enclosure(provider: TracerProvider | None) -> Enclosure | None:
+    """What the running code is part of, as LangChain has it; None outside of its runs.
+
+    A span that the application has made current meanwhile is nearer than the run it was made in.
+    """
+    config = var_child_runnable_config.get()
+    retrieval = _open_retrieval()
+    if retrieval is not None and retrieval.config is config:
+        id: UUID | None = retrieval.run
+    else:
+        id = getattr((config or {}).get("callbacks"), "parent_run_id", None)
+    if (run := runs.get(id)) is None:
+        return None if config is None else Enclosure(None, *whose(config.get("metadata")))
+    current = trace.get_current_span().get_span_context()
+    is_own = current.is_valid and current != run.ambient
+    return Enclosure(None if is_own else _below(id, provider), run.session, run.user)
+
+
+def enclose() -> None:
+    """From now on, have calls that are made in LangChain's runs lie in them, whoever makes them."""
+    if enclosure not in enclosures:
+        enclosures.append(enclosure)
 
 
 asked_with: ContextVar[RunnableConfig | None] = ContextVar("aistrale_langchain_asked_with", default=None)

@@ -38,14 +38,13 @@ async def _misses_starts() -> bool:
 
 
 async def tell_of_start(
-    run: AsyncCallbackManagerForLLMRun | None, prompt: str, serialized: Mapping[str, Any], params: Mapping[str, Any]
+    run: AsyncCallbackManagerForLLMRun, prompt: str, serialized: Mapping[str, Any], **about: Any
 ) -> None:
     """Tell the handlers of a text model's run that LangChain has forgotten of its start.
 
     Without it their later events come from nowhere, and `astream_events`, which lives by such a handler, says nothing.
+    about: what else LangChain tells of the run: its name, the model's parameters, ...
     """
-    if run is None:
-        return
     forgotten = [handler for handler in run.handlers if not handler.run_inline]
     if not forgotten or len(forgotten) == len(run.handlers) or not await _misses_starts():
         return
@@ -59,5 +58,5 @@ async def tell_of_start(
         parent_run_id=run.parent_run_id,
         tags=run.tags,
         metadata=run.metadata,
-        invocation_params=params,
+        **about,
     )

@@ -29,7 +29,7 @@ from aistrale.models import (
     Usage,
 )
 from aistrale.providers.errors import decode_error_body
-from aistrale.providers.history import arguments_object, calls_of, check_has_turn, fit_id
+from aistrale.providers.history import arguments_object, calls_of, check_has_turn, fit_id, in_writing
 from aistrale.providers.merge import deep_merge, merge_delta
 from aistrale.providers.numbers import count
 from aistrale.providers.parts import Media, media_of
@@ -81,6 +81,9 @@ STOP_REASONS: dict[str, FinishReason] = {
 
 SAMPLED_MODELS = ("claude-3", "claude-sonnet-4-", "claude-haiku-4-", *(f"claude-opus-4-{n}" for n in "012456"))
 """Models that can be tuned by temperature and the like; those after them refuse it."""
+
+_TOLD_OF = {"image": ("cache_control",), "document": ("cache_control", "citations", "context", "title")}
+"""What may be said of a part beside its content."""
 
 _NEVER_TAKEN = ("seed", "frequency_penalty", "presence_penalty")
 _SAMPLING = ("temperature", "top_p", "top_k")
@@ -204,13 +207,23 @@ def _encode_messages(messages: Iterable[Message]) -> list[JSON]:
 
 def _encode_turn(message: Message) -> list[JSON]:
     if message.role == "assistant":
-        return _encode_answer(message)
+        return _encode_answer(in_writing(message))
     if message.role in ("tool", "function"):
-        result: JSON = {"type": "tool_result", "tool_use_id": fit_id(message.tool_call_id or message.name or "")}
-        if message.content:
-            result["content"] = message.content if isinstance(message.content, str) else _encode_parts(message)
-        return [result | {key: value for key, value in message.extra.items() if key in ("is_error", "cache_control")}]
+        return [_encode_result(message)]
     return _encode_parts(message)
+
+
+def _encode_result(message: Message) -> JSON:
+    """A tool's result. A cache mark is on all of it: the API refuses one on a part."""
+    result: JSON = {"type": "tool_result", "tool_use_id": fit_id(message.tool_call_id or message.name or "")}
+    if isinstance(message.content, str):
+        result |= {"content": message.content} if message.content else {}
+    elif message.content:
+        parts = _encode_parts(message)
+        marks = [part["cache_control"] for part in parts if part.get("cache_control")]
+        result["content"] = [{k: v for k, v in part.items() if k != "cache_control"} for part in parts]
+        result |= {"cache_control": marks[-1]} if marks else {}
+    return result | {key: value for key, value in message.extra.items() if key in ("is_error", "cache_control")}
 
 
 def _encode_answer(message: Message) -> list[JSON]:
@@ -264,7 +277,7 @@ def _encode_part(part: JSON) -> JSON:
             return {"type": "text", "text": part["refusal"]}
         return part  # text, and Anthropic's own blocks, which are taken as they are
     block = _encode_medium(medium)
-    return {**block, "cache_control": part["cache_control"]} if "cache_control" in part else block
+    return block | {key: part[key] for key in _TOLD_OF[block["type"]] if key in part}
 
 
 def _encode_medium(medium: Media) -> JSON:

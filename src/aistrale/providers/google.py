@@ -30,10 +30,10 @@ from aistrale.models import (
     Usage,
 )
 from aistrale.providers.errors import decode_error_body
-from aistrale.providers.history import arguments_object, calls_of, check_has_turn, made_up_id, strict_json
+from aistrale.providers.history import arguments_object, calls_of, check_has_turn, in_writing, made_up_id, strict_json
 from aistrale.providers.merge import deep_merge
 from aistrale.providers.numbers import count
-from aistrale.providers.parts import Media, media_of
+from aistrale.providers.parts import Media, media_of, neutral_parts
 from aistrale.providers.profile import Route
 
 logger = logging.getLogger("aistrale")
@@ -166,7 +166,7 @@ def _encode_contents(messages: Iterable[Message], budgeted: bool) -> list[JSON]:
         if _is_system(message):
             continue
         if message.role == "assistant":
-            role, parts = "model", _encode_answer(message, signed=not budgeted)
+            role, parts = "model", _encode_answer(in_writing(message), signed=not budgeted)
             asked = [part["functionCall"] for part in parts if "functionCall" in part]
             called.update(zip((call.id for call in calls_of(message)), asked, strict=False))
         elif message.role in ("tool", "function"):
@@ -211,11 +211,12 @@ def _encode_result(message: Message, called: dict[str, JSON]) -> list[JSON]:
             f"Google needs to know which tool the result for {message.tool_call_id!r} is from: "
             "keep the assistant message with the call, or set the message's name"
         )
-    media = [] if isinstance(message.content, str | None) else [p for p in message.content if media_of(p)]
-    response: JSON = {"name": name, "response": _result_object(message.text)}
+    parts = _neutral(message.content)
+    text = "".join(part["text"] for part in parts if part["type"] == "text")
+    response: JSON = {"name": name, "response": _result_object(text)}
     if "id" in call:
         response["id"] = call["id"]
-    return [{"functionResponse": response}, *(_encode_part(part) for part in media)]
+    return [{"functionResponse": response}, *(_encode_part(part) for part in parts if media_of(part))]
 
 
 def _result_object(text: str) -> JSON:
@@ -225,9 +226,13 @@ def _result_object(text: str) -> JSON:
 
 
 def _encode_parts(message: Message) -> list[JSON]:
-    if isinstance(message.content, str) or message.content is None:
-        return [{"text": message.content}] if message.content else []
-    return [_encode_part(part) for part in message.content]
+    return [_encode_part(part) for part in _neutral(message.content)]
+
+
+def _neutral(content: str | list[JSON] | None) -> list[JSON]:
+    if isinstance(content, str) or content is None:
+        return [{"type": "text", "text": content}] if content else []
+    return [neutral for part in content for neutral in neutral_parts(part)]
 
 
 def _encode_part(part: JSON) -> JSON:
@@ -236,6 +241,8 @@ def _encode_part(part: JSON) -> JSON:
         return _encode_medium(medium)
     if part["type"] in ("text", "refusal"):
         return {"text": part[part["type"]]}
+    if part["type"] in part:  # Google's own, by the name of its field
+        return {key: value for key, value in part.items() if key != "type"}
     raise InvalidRequestError(f"Google takes no content part of type {part['type']!r}")
 
 

@@ -1,14 +1,21 @@
-"""What a conversation's earlier tool calls need before another provider takes them back."""
+"""What a conversation's earlier answers and their tool calls need before a provider takes them back."""
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any, NoReturn
 
 from aistrale.exceptions import InvalidRequestError
 from aistrale.models import JSON, CompletionRequest, Message, ToolCall
+
+_PLAIN_PARTS = (
+    *({"type", "text"}, {"type", "id", "name", "input"}),  # Anthropic's
+    *({"text"}, {"functionCall"}),  # Google's
+)
+"""The fields of parts of an answer that a text and the calls say all of."""
 
 _PLAIN_ID = re.compile(r"[a-zA-Z0-9_-]+")
 
@@ -29,6 +36,37 @@ def fit_id(identifier: str, length: int | None = None) -> str:
         is_fit = len(identifier) == length and identifier.isascii() and identifier.isalnum()
     digest = sha256(identifier.encode()).hexdigest()
     return identifier if is_fit else digest[:length] if length else f"call_{digest[:16]}"
+
+
+def in_writing(message: Message) -> Message:
+    """An answer that was only spoken as its transcript: nobody but OpenAI knows what the id of its sound stands for."""
+    audio = message.extra.get("audio")
+    if message.content or not isinstance(audio, dict) or not isinstance(audio.get("transcript"), str):
+        return message
+    extra = {key: value for key, value in message.extra.items() if key != "audio"}
+    return replace(message, content=audio["transcript"], extra=extra)
+
+
+def holds_more(message: Message) -> bool:
+    """Whether an answer's text, its readable reasoning and its calls are not all that its provider wants back."""
+    return bool(
+        message.extra
+        or any(block.signature or block.data or block.detail for block in message.reasoning_blocks)
+        or any(call.extra or call.type == "custom" for call in message.tool_calls)
+        or any(map(_holds_more, message.provider_content.values()))
+    )
+
+
+def _holds_more(own: Any) -> bool:
+    """Whether a protocol's own content does; what is of an unknown protocol may."""
+    parts = own.get("parts") if isinstance(own, dict) else own
+    return not isinstance(parts, list) or not all(map(_is_plain, parts))
+
+
+def _is_plain(part: Any) -> bool:
+    if not isinstance(part, dict) or {key for key, value in part.items() if value is not None} not in _PLAIN_PARTS:
+        return False
+    return "id" not in part.get("functionCall", ())
 
 
 def calls_of(message: Message) -> tuple[ToolCall, ...]:

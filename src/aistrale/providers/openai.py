@@ -11,7 +11,7 @@ import json
 import logging
 import re
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from decimal import Decimal
 from sys import byteorder
 from typing import Any
@@ -36,9 +36,10 @@ from aistrale.models import (
     listed,
 )
 from aistrale.providers.errors import decode_error_body
-from aistrale.providers.history import fit_id, made_up_id
+from aistrale.providers.history import fit_id, in_writing, made_up_id
 from aistrale.providers.merge import deep_merge, merge_delta
 from aistrale.providers.numbers import count, dollars
+from aistrale.providers.parts import neutral_parts
 from aistrale.providers.profile import Profile, Route
 
 logger = logging.getLogger("aistrale")
@@ -57,6 +58,17 @@ FINISH_REASONS: dict[str, FinishReason] = {
 
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Where compatible providers put readable reasoning; OpenAI itself gives none."""
+
+
+_PARTS = frozenset(("text", "refusal", "image_url", "input_audio", "file", "video_url"))
+_ANTHROPICS = frozenset(("citations", "context", "mime_type", "title"))
+"""What parts may hold for other protocols, and OpenAI's refuses; a cache mark some that speak it take."""
+
+_KNOWS_SOUNDS = frozenset(("openai", "azure", "openrouter", "compatible", "aistrale"))
+"""Where the id of an answer that was spoken may mean something."""
+
+_NO_DEVELOPER = frozenset(("cerebras", "deepseek", "groq", "huggingface", "mistral", "together", "xai"))
+"""Whose models know `system`, and not all of them the role `developer` that says the same."""
 
 
 class OpenAICodec:
@@ -178,7 +190,15 @@ def _is_taken(name: str, request: CompletionRequest, profile: Profile) -> bool:
 
 
 def _encode_message(message: Message, profile: Profile) -> JSON:
-    body = {key: value for key, value in message.to_dict().items() if key not in profile.message_drops}
+    if profile.name not in _KNOWS_SOUNDS:
+        message = in_writing(message)
+    drops = {*profile.message_drops, "cache_control"} if profile.message_drops else profile.message_drops
+    body = {key: value for key, value in message.to_dict().items() if key not in drops}
+    if message.role == "developer" and profile.name in _NO_DEVELOPER:
+        body["role"] = "system"
+    if isinstance(message.content, list) and profile.name != "aistrale":  # which passes them on itself
+        parts = _encode_parts(message.content, {*_ANTHROPICS, *drops})
+        body["content"] = parts if parts or not message.content else ""
     if message.role == "tool" and message.name is not None:
         body["name"] = message.name  # what some refuse of people they take of tools
     if message.reasoning_blocks and profile.reasoning_field and message.role == "assistant":
@@ -193,6 +213,21 @@ def _encode_message(message: Message, profile: Profile) -> JSON:
             body["tool_call_id"] = fit_id(body["tool_call_id"], length)
     if message.role == "assistant" and "content" not in body and (profile.needs_content or not message.tool_calls):
         body["content"] = None if message.tool_calls else ""
+    return body
+
+
+def _encode_parts(parts: list[JSON], drops: Container[str]) -> list[JSON]:
+    return [_encode_part(neutral, drops) for part in parts for neutral in neutral_parts(part)]
+
+
+def _encode_part(part: JSON, drops: Container[str]) -> JSON:
+    """A part without what other providers are told of it; one of a type of the provider's own stays as it is."""
+    if part["type"] not in _PARTS:
+        return part
+    body = {key: value for key, value in part.items() if key not in drops}
+    file = part.get("file")
+    if isinstance(file, dict) and file.get("file_data") and not file.get("filename"):
+        body["file"] = {**file, "filename": "file"}  # OpenAI takes no data without a name
     return body
 
 

@@ -6,10 +6,11 @@ Source: https://platform.openai.com/docs/api-reference/chat/create, `messages[].
 from __future__ import annotations
 
 import mimetypes
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aistrale.exceptions import InvalidRequestError
+from aistrale.models import JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,54 @@ _URL_PARTS = {"image_url": "image/jpeg", "video_url": "video/mp4", "document_url
 _AUDIO_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 
 
-def media_of(part: dict[str, Any]) -> Media | None:
-    """The medium a content part holds; None if it is no medium. Raises InvalidRequestError if it is malformed."""
+def media_of(part: JSON) -> Media | None:
+    """The medium a content part holds; None if it is no medium. Raises InvalidRequestError if it is malformed.
+
+    `mime_type` beside a part's address or id is its type, which is guessed otherwise.
+    """
+    medium = _media_of(part)
+    if medium is not None and medium.data is None and part.get("mime_type"):
+        return replace(medium, mime_type=part["mime_type"])
+    return medium
+
+
+def neutral_parts(part: JSON) -> list[JSON]:
+    """A part of Anthropic's own shape as OpenAI-shaped ones: documents that are texts as texts. Others stay.
+
+    Of what its server's tools did nothing is left, since the text says what came of it.
+    Source: https://docs.anthropic.com/en/api/messages, `messages[].content`.
+    """
+    kind, source = part["type"], part.get("source")
+    if kind.endswith(("_tool_use", "_tool_result")):
+        return []
+    if kind not in ("image", "document") or not isinstance(source, dict):
+        return [part]
+    marks = {"cache_control": part["cache_control"]} if "cache_control" in part else {}
+    match source:
+        case {"type": "text", "data": str(text)} | {"type": "content", "content": str(text)}:
+            return [{"type": "text", "text": text, **marks}]
+        case {"type": "content", "content": list(inner)} if all(map(_is_part, inner)):
+            return [neutral for entry in inner for neutral in neutral_parts(entry)]
+        case {"type": "file", "file_id": identifier}:
+            mime = "image/jpeg" if kind == "image" else "application/pdf"
+            return [{"type": "file", "file": {"file_id": identifier}, "mime_type": mime, **marks}]
+        case {"type": "base64", "media_type": mime, "data": data}:
+            address = f"data:{mime};base64,{data}"
+        case {"type": "url", "url": str(address)}:
+            pass
+        case _:
+            return [part]
+    if kind == "image":
+        return [{"type": "image_url", "image_url": {"url": address}, **marks}]
+    named = {"filename": part["title"]} if part.get("title") else {}
+    return [{"type": "file", "file": {**named, "file_data": address}, **marks}]
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("type"), str)
+
+
+def _media_of(part: JSON) -> Media | None:
     kind = part["type"]
     try:
         if kind in _URL_PARTS:

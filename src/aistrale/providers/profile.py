@@ -19,6 +19,8 @@ class Profile:
     key_variables, base_url_variable: the provider's own environment variables.
     key_required: False for servers that usually run without one.
     key_header: the header that carries the key; `Authorization` carries it as a bearer token.
+    embedding_inputs: how many texts it embeds in one request; the default is text-embeddings-inference's.
+    embedding_tokens: how many tokens these may have together, None for any number.
     model_prefixes: what the names of its own models begin with, so that a bare name finds it.
     namespaced_models: its model names hold a slash themselves ("openai/gpt-4o" at OpenRouter).
     own_namespace: some of its models are named after itself ("openrouter/auto").
@@ -45,6 +47,8 @@ class Profile:
     key_header: str = "Authorization"
     default_model: str | None = None
     default_embedding_model: str | None = None
+    embedding_inputs: int = 32
+    embedding_tokens: int | None = None
     model_prefixes: tuple[str, ...] = ()
     namespaced_models: bool = False
     own_namespace: bool = False

@@ -24,6 +24,8 @@ PROFILES: dict[str, Profile] = {
             key_variables=("OPENAI_API_KEY",),
             default_model="gpt-5.4-mini",
             default_embedding_model="text-embedding-3-small",
+            embedding_inputs=2048,
+            embedding_tokens=300_000,
             new_limit_models=_REASONING_MODELS,
             idempotency_header="Idempotency-Key",
             takes_metadata="with store",
@@ -48,12 +50,15 @@ PROFILES: dict[str, Profile] = {
             key_header="x-goog-api-key",
             default_model="gemini-3.5-flash",
             default_embedding_model="gemini-embedding-001",
+            embedding_inputs=100,
             telemetry_name="gcp.gemini",
         ),
         Profile(
             # The model is the deployment's name, and the base URL the resource's own.
             name="azure",
             drops=_NO_TOP_K,
+            embedding_inputs=2048,
+            embedding_tokens=300_000,
             protocol="azure",
             base_url_variable="AZURE_OPENAI_ENDPOINT",
             key_variables=("AZURE_OPENAI_API_KEY",),
@@ -72,13 +77,15 @@ PROFILES: dict[str, Profile] = {
             default_model="openai/gpt-oss-120b",
         ),
         Profile(
-            # Refuses unknown fields with 422; its streams always carry usage.
+            # Refuses unknown fields with 422; its streams always carry usage; its errors name what embeddings it takes.
             name="mistral",
             model_prefixes=("mistral-", "ministral-", "magistral-", "codestral-", "pixtral-"),
             base_url="https://api.mistral.ai/v1",
             key_variables=("MISTRAL_API_KEY",),
             default_model="mistral-small-latest",
             default_embedding_model="mistral-embed",
+            embedding_inputs=512,
+            embedding_tokens=16_384,
             telemetry_name="mistral_ai",
             renames={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
             drops=frozenset(("user", "top_k")),
@@ -188,6 +195,7 @@ PROFILES: dict[str, Profile] = {
             key_required=False,
             default_model="echo",
             default_embedding_model="echo",
+            embedding_inputs=2048,
             respond=respond,
         ),
     )

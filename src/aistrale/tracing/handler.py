@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from opentelemetry import metrics, trace
 
 from aistrale.contract import Call, CallbackHandler
 from aistrale.logs import warn_once_a_minute
-from aistrale.models import Attempt, Completion, CompletionRequest, Embedding
+from aistrale.models import Attempt, Completion, CompletionRequest, Embedding, EmbeddingRequest
 from aistrale.spans import STORED_KEY
 from aistrale.tracing.attributes import (
     Attributes,
@@ -28,7 +28,7 @@ from aistrale.tracing.attributes import (
 from aistrale.tracing.content import input_content, output_content
 from aistrale.tracing.metrics import Metrics
 from aistrale.tracing.recorder import Recorder
-from aistrale.tracing.tracer import OpenSpan, Tracer
+from aistrale.tracing.tracer import Enclosure, OpenSpan, Tracer, enclosures
 
 CAPTURE_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
@@ -64,6 +64,8 @@ class TelemetryHandler(CallbackHandler):
         self._capture = _captures() if capture_content is None else capture_content
 
     def on_start(self, call: Call) -> None:
+        if enclosures and call.request.options.parent is None:
+            call.request = _enclosed(call.request, self._tracer.enclosure)
         span = self._tracer.start(_name(call), "client", start_attributes(call), call.request.options.parent)
         call.state[self] = _Open(span, where(call))
         context = span.context
@@ -117,6 +119,15 @@ class TelemetryHandler(CallbackHandler):
         if self._capture and isinstance(result, Completion):
             attributes["gen_ai.output.messages"] = output_content(result)
         return attributes
+
+
+def _enclosed(request: CompletionRequest | EmbeddingRequest, within: Enclosure) -> CompletionRequest | EmbeddingRequest:
+    """A request that says what it is part of, as far as it said nothing else."""
+    if not any(within):
+        return request
+    options = request.options
+    session, user = options.session_id or within.session_id, options.user_id or within.user_id
+    return replace(request, options=replace(options, parent=within.parent, session_id=session, user_id=user))
 
 
 def _name(call: Call) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, StatusCode, TraceFlags
@@ -22,19 +22,49 @@ _KINDS = {"client": trace.SpanKind.CLIENT, "internal": trace.SpanKind.INTERNAL}
 _RECORDED, _UNRECORDED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.DEFAULT)
 
 
+class Enclosure(NamedTuple):
+    """What code is part of. parent: the span that its own spans lie below, None for the current one."""
+
+    parent: SpanContext | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+
+
+enclosures: list[Callable[[trace.TracerProvider | None], Enclosure | None]] = []
+"""Frameworks that know what code is part of, and attach no OpenTelemetry context for it, put a function here.
+
+It is told which provider the code's spans are of, and says None where the code is part of nothing of theirs.
+"""
+
+
 class Tracer:
     """Starts spans.
 
     tracer_provider: the application's, instead of the global one; where neither records, spans have ids of
-    their own. recorders: who gets the finished spans. No global provider is ever set.
+    their own. recorders: who gets the finished spans. No global provider is ever set. asks: whether spans of no given
+    parent lie where `enclosures` say; a framework that is one of them knows for itself.
     """
 
-    def __init__(self, tracer_provider: trace.TracerProvider | None = None, recorders: Iterable[Recorder] = ()) -> None:
+    def __init__(
+        self,
+        tracer_provider: trace.TracerProvider | None = None,
+        recorders: Iterable[Recorder] = (),
+        *,
+        asks: bool = True,
+    ) -> None:
         self._tracer = trace.get_tracer("aistrale", __version__, tracer_provider, SCHEMA_URL)
+        self._provider, self._asks = tracer_provider, asks
         self.recorders = tuple(recorders)
 
+    @property
+    def enclosure(self) -> Enclosure:
+        """What the running code is part of."""
+        return next((found for ask in enclosures if (found := ask(self._provider)) is not None), Enclosure())
+
     def start(self, name: str, kind: Kind, attributes: Attributes, parent: SpanContext | None = None) -> OpenSpan:
-        """Start a span, below `parent`, by default below the span that is current."""
+        """Start a span, below `parent`, by default below what the running code is part of, else the current span."""
+        if parent is None and enclosures and self._asks:
+            parent = self.enclosure.parent
         above = trace.get_current_span().get_span_context() if parent is None else parent
         context = None if parent is None else trace.set_span_in_context(trace.NonRecordingSpan(parent))
         mirror = self._tracer.start_span(name, context, _KINDS[kind], attributes)
@@ -57,11 +87,14 @@ class Tracer:
 
 
 class OpenSpan:
-    """A span that has begun. `context` is what spans below it are started with, and what is sent on."""
+    """A span that has begun. `context` is what spans below it are started with, and what is sent on.
+
+    `recorders` are who gets it once it has ended.
+    """
 
     __slots__ = (
         *("context", "trace_id", "span_id"),
-        *("_name", "_kind", "_attributes", "_parent", "_mirror", "_recorders", "_events", "_start", "_began"),
+        *("_name", "_kind", "_attributes", "_parent", "_mirror", "recorders", "_events", "_start", "_began"),
     )
 
     def __init__(
@@ -79,14 +112,14 @@ class OpenSpan:
         self._name, self._kind, self._attributes = name, kind, dict(attributes)
         self._parent = parent
         self._mirror = mirror if mirror.is_recording() else None
-        self._recorders = recorders
+        self.recorders = recorders
         self._events: tuple[SpanEvent, ...] = ()
         self._start, self._began = time.time_ns(), time.perf_counter_ns()
 
     @property
     def is_recording(self) -> bool:
         """Whether anybody will see it."""
-        return bool(self._recorders) or self._mirror is not None
+        return bool(self.recorders) or self._mirror is not None
 
     @property
     def as_current(self) -> Callable[[], AbstractContextManager[Any]] | None:
@@ -109,7 +142,7 @@ class OpenSpan:
 
     def event(self, name: str, attributes: Attributes) -> None:
         """Note something that happens now."""
-        if self._recorders:
+        if self.recorders:
             self._events += (SpanEvent(name, self._now(), attributes),)
         if self._mirror is not None:
             self._mirror.add_event(name, attributes)
@@ -122,9 +155,9 @@ class OpenSpan:
             if error is not None:
                 self._mirror.set_status(StatusCode.ERROR, description)
             self._mirror.end()
-        if self._recorders:
+        if self.recorders:
             span = self._finished("ok" if error is None else "error", cost)
-            for recorder in self._recorders:
+            for recorder in self.recorders:
                 recorder.record(span)
 
     def _finished(self, status: Any, cost: Decimal | None) -> Span:
