@@ -331,13 +331,14 @@ def test_headers_are_shown_to_nobody(behaving: Upstream, kind: Any, where: str) 
     assert "hush" not in str(shown)
 
 
+@both_kinds
 @pytest.mark.parametrize("secret", ["extra_headers", "api_key"])
-def test_a_calls_own_secrets_are_shown_to_nobody(behaving: Upstream, secret: str) -> None:
+def test_a_calls_own_secrets_are_shown_to_nobody(behaving: Upstream, kind: Any, secret: str) -> None:
     """Neither its headers nor a key that it is made with."""
     given: dict[str, Any] = {"extra_headers": {"authorization": "Bearer sk-hush"}, "api_key": "sk-hush"}
     told, cache = Told(), Seen()
-    llm = AistraleLLM(**options(behaving, cache=cache))
-    in_every_way(llm, {"callbacks": [told]}, **{secret: given[secret]})
+    model = kind(**options(behaving, cache=cache))
+    in_every_way(model, {"callbacks": [told]}, **{secret: given[secret]})
     assert {request.headers["authorization"] for request in behaving.requests} == {"Bearer sk-hush"}
     assert told.starts
     assert cache.keys

@@ -22,7 +22,7 @@ from aistrale.exceptions import InvalidRequestError
 from aistrale.models import Choice, Completion, CompletionRequest
 from aistrale_langchain.errors import model_errors
 from aistrale_langchain.messages import PROVIDER, answer, end, messages_of, piece
-from aistrale_langchain.model import RunManager, Sampling
+from aistrale_langchain.model import RunManager, Sampling, without_secrets
 from aistrale_langchain.profiles import profile_of, routed
 from aistrale_langchain.runs import asked_with
 from aistrale_langchain.serialization import register
@@ -235,6 +235,14 @@ class ChatAistrale(Sampling, BaseChatModel):
             "n": self.n,
             "reasoning_effort": self.reasoning_effort,
         }
+
+    # Handlers are told a call's own options, and caches go by them: its headers and its key are for nobody to see.
+
+    def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+        return super()._get_invocation_params(stop, **without_secrets(kwargs))
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        return super()._get_llm_string(stop, **without_secrets(kwargs))
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
