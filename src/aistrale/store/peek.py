@@ -93,15 +93,21 @@ def watch(url: str) -> Watch:
 
 def own_prices() -> list[Price]:
     """The user's own prices; none if they cannot be read, which is told."""
+    said = "your own prices cannot be read, the table's are taken: %s"
     try:
         url = database_url()
-        if not watch(url).now().prices:
-            return []
-        from aistrale.store.store import open_store
+    except ConfigurationError as error:
+        warn_once_a_minute("prices", said, error)
+        return []
+    if not watch(url).now().prices:
+        return []
+    from aistrale.store.store import open_store
 
+    try:
         return open_store(url).prices.all()
-    except (StoreError, ConfigurationError) as error:
-        warn_once_a_minute("prices", "your own prices cannot be read, the table's are taken: %s", error)
+    except StoreError as error:
+        watch(url).look_away("prices")  # nobody waits for it again at each answer
+        warn_once_a_minute("prices", said, error)
         return []
 
 
