@@ -88,7 +88,7 @@ class _ClosedBooks(StoredKeys):
     def find(self, provider: str) -> Token | None:
         if self.blocking:
             raise ConfigurationError("Which providers have a key is not known: the books would have to be opened")
-        return None
+        return super().find(provider)
 
 
 def _context_window(provider: str, model: str) -> int | None:

@@ -64,12 +64,6 @@ _PARTS = frozenset(("text", "refusal", "image_url", "input_audio", "file", "vide
 _ANTHROPICS = frozenset(("citations", "context", "mime_type", "title"))
 """What parts may hold for other protocols, and OpenAI's refuses; a cache mark some that speak it take."""
 
-_KNOWS_SOUNDS = frozenset(("openai", "azure", "openrouter", "compatible", "aistrale"))
-"""Where the id of an answer that was spoken may mean something."""
-
-_NO_DEVELOPER = frozenset(("cerebras", "deepseek", "groq", "huggingface", "mistral", "together", "xai"))
-"""Whose models know `system`, and not all of them the role `developer` that says the same."""
-
 
 class OpenAICodec:
     """The chat completions protocol."""
@@ -190,14 +184,13 @@ def _is_taken(name: str, request: CompletionRequest, profile: Profile) -> bool:
 
 
 def _encode_message(message: Message, profile: Profile) -> JSON:
-    if profile.name not in _KNOWS_SOUNDS:
+    if not profile.takes_audio_ids:
         message = in_writing(message)
-    drops = {*profile.message_drops, "cache_control"} if profile.message_drops else profile.message_drops
-    body = {key: value for key, value in message.to_dict().items() if key not in drops}
-    if message.role == "developer" and profile.name in _NO_DEVELOPER:
+    body = {key: value for key, value in message.to_dict().items() if key not in profile.message_drops}
+    if message.role == "developer" and not profile.takes_developer:
         body["role"] = "system"
     if isinstance(message.content, list) and profile.name != "aistrale":  # which passes them on itself
-        parts = _encode_parts(message.content, {*_ANTHROPICS, *drops})
+        parts = _encode_parts(message.content, _ANTHROPICS | profile.message_drops)
         body["content"] = parts if parts or not message.content else ""
     if message.role == "tool" and message.name is not None:
         body["name"] = message.name  # what some refuse of people they take of tools

@@ -31,7 +31,9 @@ class Profile:
     stream_usage: a stream has to be asked for its usage (`stream_options`).
     new_limit_models: a pattern of the names of models that take `max_completion_tokens` only.
     reasoning_field: where it wants its own reasoning back in an assistant message, None for nowhere.
-    message_drops: fields of messages that it refuses.
+    message_drops: fields of messages, and of their parts, that it refuses.
+    takes_developer: its models know the role `developer`, not only `system`, which says the same.
+    takes_audio_ids: the id of an answer that was spoken may mean something to it.
     needs_content: it wants `content` in every message, null beside tool calls.
     tool_call_id_length: how long a tool call's id must be, None for any.
     idempotency_header: the header under which it takes an idempotency key.
@@ -59,7 +61,9 @@ class Profile:
     stream_usage: bool = True
     new_limit_models: str | None = None
     reasoning_field: Literal["reasoning_content", "reasoning", "reasoning_details"] | None = None
-    message_drops: frozenset[str] = frozenset(("annotations", "images", "is_error"))
+    message_drops: frozenset[str] = frozenset(("annotations", "cache_control", "images", "is_error"))
+    takes_developer: bool = True
+    takes_audio_ids: bool = False
     needs_content: bool = False
     tool_call_id_length: int | None = None
     idempotency_header: str | None = None

@@ -17,6 +17,7 @@ PROFILES: dict[str, Profile] = {
     for profile in (
         Profile(
             name="openai",
+            takes_audio_ids=True,
             drops=_NO_TOP_K,
             model_prefixes=("gpt-", "chatgpt-", "o1", "o3", "o4", "text-embedding-"),
             base_url="https://api.openai.com/v1",
@@ -56,6 +57,7 @@ PROFILES: dict[str, Profile] = {
         Profile(
             # The model is the deployment's name, and the base URL the resource's own.
             name="azure",
+            takes_audio_ids=True,
             drops=_NO_TOP_K,
             embedding_inputs=2048,
             embedding_tokens=300_000,
@@ -69,6 +71,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             name="groq",
+            takes_developer=False,
             namespaced_models=True,
             drops=_NO_TOP_K,
             base_url="https://api.groq.com/openai/v1",
@@ -79,6 +82,7 @@ PROFILES: dict[str, Profile] = {
         Profile(
             # Refuses unknown fields with 422; its streams always carry usage; its errors name what embeddings it takes.
             name="mistral",
+            takes_developer=False,
             model_prefixes=("mistral-", "ministral-", "magistral-", "codestral-", "pixtral-"),
             base_url="https://api.mistral.ai/v1",
             key_variables=("MISTRAL_API_KEY",),
@@ -89,12 +93,13 @@ PROFILES: dict[str, Profile] = {
             telemetry_name="mistral_ai",
             renames={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
             drops=frozenset(("user", "top_k")),
-            message_drops=frozenset(("annotations", "images", "is_error", "name")),
+            message_drops=frozenset(("annotations", "cache_control", "images", "is_error", "name")),
             stream_usage=False,
             tool_call_id_length=9,
         ),
         Profile(
             name="deepseek",
+            takes_developer=False,
             needs_content=True,
             model_prefixes=("deepseek-",),
             base_url="https://api.deepseek.com",
@@ -104,6 +109,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             name="together",
+            takes_developer=False,
             namespaced_models=True,
             base_url="https://api.together.xyz/v1",
             key_variables=("TOGETHER_API_KEY",),
@@ -112,6 +118,7 @@ PROFILES: dict[str, Profile] = {
         Profile(
             # Reports each answer's cost in `usage.cost`.
             name="openrouter",
+            takes_audio_ids=True,
             own_namespace=True,
             message_drops=frozenset(),
             namespaced_models=True,
@@ -122,6 +129,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             name="huggingface",
+            takes_developer=False,
             namespaced_models=True,
             base_url="https://router.huggingface.co/v1",
             key_variables=("HF_TOKEN", "HUGGINGFACE_API_KEY"),
@@ -129,6 +137,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             name="cerebras",
+            takes_developer=False,
             base_url="https://api.cerebras.ai/v1",
             key_variables=("CEREBRAS_API_KEY",),
             default_model="gpt-oss-120b",
@@ -136,6 +145,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             name="xai",
+            takes_developer=False,
             model_prefixes=("grok-",),
             base_url="https://api.x.ai/v1",
             key_variables=("XAI_API_KEY",),
@@ -172,6 +182,7 @@ PROFILES: dict[str, Profile] = {
         Profile(
             # Whatever speaks OpenAI's protocol at a `base_url` that was given without a provider.
             name="compatible",
+            takes_audio_ids=True,
             takes_metadata="always",
             message_drops=frozenset(),
             key_required=False,
@@ -180,6 +191,7 @@ PROFILES: dict[str, Profile] = {
         Profile(
             # Another Aistrale: keys, prompts and books are the server's.
             name="aistrale",
+            takes_audio_ids=True,
             takes_metadata="always",
             message_drops=frozenset(),
             base_url_variable="AISTRALE_API_URL",
