@@ -5,8 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 NO_SKIPS = "AISTRALE_NO_SKIPS"
+
+# How long an example takes depends on what else the machine does. Fixtures are shared by the examples of a test.
+settings.register_profile(
+    "ours", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("ours")
 
 pytest_plugins = ["upstream", "callers", "books", "keeping"]
 

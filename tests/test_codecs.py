@@ -542,7 +542,7 @@ def is_new(delta: dict[str, Any]) -> bool:
 
 
 @given(st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_an_answer_is_the_same_however_it_is_streamed(data: st.DataObject) -> None:
     """Every choice, in deltas cut anywhere and mixed in any order, reads as the body it adds up to."""
     answers = data.draw(st.lists(messages(), min_size=1, max_size=2))

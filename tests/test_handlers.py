@@ -131,6 +131,39 @@ def test_a_stream_left_early_ends_in_generator_exit() -> None:
     assert diary.entries[0][1].partial.text == "One "
 
 
+@pytest.mark.parametrize("event", ["on_start", "on_token"])
+def test_a_handler_may_close_the_stream_it_watches(event: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It has read enough: nothing more arrives, and all hear that the caller left."""
+    diary, provider = Diary(), Provider(stream("One ", "two ", "three"))
+
+    class Enough(CallbackHandler):
+        pass
+
+    setattr(Enough, event, lambda self, call, *told: answered.close())
+    answered = provider.client(callbacks=[Enough(), diary]).stream("Count.")
+
+    assert list(answered) == []
+    assert diary.ends == [("on_error", GeneratorExit)]
+    assert not caplog.records
+    with pytest.raises(aistrale.AistraleError, match="closed"):
+        _ = answered.completion
+
+
+def test_a_handler_may_close_the_stream_at_its_end() -> None:
+    """There is nothing left to close."""
+    diary = Diary()
+
+    class Enough(CallbackHandler):
+        def on_end(self, call: aistrale.Call, result: Any) -> None:
+            answered.close()
+
+    answered = Provider(stream("One ", "two")).client(callbacks=[Enough(), diary]).stream("Count.")
+
+    assert [chunk.text for chunk in answered if chunk.text] == ["One ", "two"]
+    assert diary.ends == [("on_end", aistrale.Completion)]
+    assert answered.completion.text == "One two"
+
+
 def test_a_forgotten_stream_ends_in_generator_exit() -> None:
     """`break` in the loop is all it takes."""
     diary = Diary()

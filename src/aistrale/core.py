@@ -100,8 +100,9 @@ def _telemetry(config: Config, calls: Mapping[str, Any], own: Mapping[str, Any])
     key = calls.get("api_key")
     providers = own.get("tracer_provider"), own.get("meter_provider")
     handlers: list[CallbackHandler] = [TelemetryHandler(*providers, config["capture_content"], recorders(config, key))]
-    if keeps_books(config):
-        from aistrale.budgets import BudgetHandler
+    if keeps_books(config) or not config["api_url"]:  # else the server keeps the books, and looks after budgets
+        from aistrale.budgets import BudgetHandler, UncountedBudgetHandler
 
-        handlers.append(BudgetHandler(database_url()))
+        kind = BudgetHandler if keeps_books(config) else UncountedBudgetHandler
+        handlers.append(kind(database_url()))
     return handlers

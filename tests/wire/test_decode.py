@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aistrale.exceptions import APIError
@@ -42,7 +42,7 @@ def test_a_stream_reads_the_same_byte_by_byte(exchange: Exchange) -> None:
 
 @pytest.mark.parametrize("exchange", STREAMED)
 @given(data=st.data())
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 def test_a_stream_reads_the_same_however_it_is_cut(exchange: Exchange, data: st.DataObject) -> None:
     """Where the network cuts a stream changes nothing: random cuts."""
     size = len(exchange.response.encode())

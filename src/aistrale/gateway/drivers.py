@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from aistrale.exceptions import AistraleError
-from aistrale.gateway.flow import Action, Close, Consult, Drain, Emit, Flow, Left, Notify, Read, ReadSome, Send, Wait
+from aistrale.gateway.actions import Action, Await, Close, Consult, Drain, Emit, Read, ReadSome, Send, Wait
+from aistrale.gateway.flow import Flow, Left
+from aistrale.gateway.telling import heard
 from aistrale.models import Chunk
 from aistrale.providers import Profile
 from aistrale.transport.base import AsyncTransport, Transport
-
-logger = logging.getLogger("aistrale")
 
 
 class Driver:
@@ -25,6 +23,11 @@ class Driver:
     def __init__(self, flow: Flow, transport_of: Callable[[Profile], Transport]) -> None:
         self._flow = flow
         self._transport_of = transport_of
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the flow itself is running: it is telling a handler, who asks."""
+        return inspect.getgeneratorstate(self._flow) == inspect.GEN_RUNNING
 
     def run(self, error: BaseException | None = None) -> list[Chunk] | None:
         """The next chunks; None once the flow has ended, with its `result`. `error` is thrown into it first."""
@@ -54,8 +57,6 @@ class Driver:
                     return self._transport_of(route.profile).send(request, timeout)
             case Read(response, limit):
                 return response.read(limit)
-            case Notify():
-                tell(action)
             case Drain(response):
                 response.drain()
             case Close(response):
@@ -102,12 +103,8 @@ class AsyncDriver:
                     return await self._transport_of(route.profile).send(request, timeout)
             case Read(response, limit):
                 return await response.read(limit)
-            case Notify(handler, "on_start") if handler.blocking:
-                await asyncio.to_thread(tell, action)
-            case Notify():
-                told = tell(action)
-                if inspect.isawaitable(told):
-                    await tell_async(action, told)
+            case Await():
+                await heard(action)
             case Drain(response):
                 await response.drain()
             case Close(response):
@@ -129,42 +126,17 @@ class AsyncDriver:
             action = self._flow.throw(Left())
             while True:
                 match action:
-                    case Notify():
-                        told = tell(action)
-                        if inspect.iscoroutine(told):
-                            later(_as_task, loop, action, told)
+                    case Await():
+                        later(_as_task, loop, action)
                     case Close(response):
                         later(response.abandon)
                 action = self._flow.send(None)
 
 
-def _as_task(loop: asyncio.AbstractEventLoop, action: Notify, told: Any) -> None:
-    task = loop.create_task(tell_async(action, told))
+def _as_task(loop: asyncio.AbstractEventLoop, action: Await) -> None:
+    task = loop.create_task(heard(action))
     _tasks.add(task)  # or the loop might forget it
     task.add_done_callback(_tasks.discard)
 
 
 _tasks: set[asyncio.Task[None]] = set()
-
-
-def tell(action: Notify) -> Any:
-    """Call a handler. An AistraleError at the start refuses the call; anything else it raises is logged."""
-    try:
-        return getattr(action.handler, action.event)(*action.arguments)
-    except Exception as error:  # noqa: BLE001 - a watcher's fault is not the call's
-        _judge(action, error)
-
-
-async def tell_async(action: Notify, told: Any) -> None:
-    """Wait for an async handler, under the same rule."""
-    try:
-        await told
-    except Exception as error:  # noqa: BLE001 - a watcher's fault is not the call's
-        _judge(action, error)
-
-
-def _judge(action: Notify, error: Exception) -> None:
-    if action.event == "on_start" and isinstance(error, AistraleError):
-        raise error
-    name = f"{type(action.handler).__name__}.{action.event}"
-    logger.warning("the callback handler %s raised %s; the call goes on", name, type(error).__name__, exc_info=error)

@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import count
@@ -28,10 +28,12 @@ from aistrale.exceptions import (
     ServerError,
     StreamInterruptedError,
 )
+from aistrale.gateway.actions import Action, Close, Consult, Drain, Emit, Read, ReadSome, Send, Wait
 from aistrale.gateway.breaker import CircuitBreaker
 from aistrale.gateway.cache import Cache, as_chunks, as_hit, cache_key, is_worth_keeping
 from aistrale.gateway.pricing import price
 from aistrale.gateway.retry import RetryPolicy
+from aistrale.gateway.telling import tell
 from aistrale.http import HTTPRequest, Timeout
 from aistrale.ids import random_bits
 from aistrale.models import JSON, Attempt, Chunk, Completion, Embedding
@@ -60,80 +62,6 @@ class Left(BaseException):
     Not that itself: `yield from` would close the flow's inner generators with it, and they could not
     yield the actions that close what is open.
     """
-
-
-# What a driver is asked to do
-
-
-@dataclass(slots=True)
-class Send:
-    """Send a request, within a context; the result is the response, its head read."""
-
-    request: HTTPRequest
-    route: Route
-    timeout: Timeout | None
-    within: Callable[[], AbstractContextManager[Any]]
-
-
-@dataclass(slots=True)
-class Read:
-    """Read the rest of a body; the result is bytes."""
-
-    response: Any
-    limit: int | None = None
-
-
-@dataclass(slots=True)
-class ReadSome:
-    """Read what comes next; the result is bytes, empty at the end."""
-
-    response: Any
-
-
-@dataclass(slots=True)
-class Drain:
-    """Wait shortly for the end of a body whose content is over."""
-
-    response: Any
-
-
-@dataclass(slots=True)
-class Close:
-    """Let go of a response, read or not."""
-
-    response: Any
-
-
-@dataclass(slots=True)
-class Wait:
-    seconds: float
-
-
-@dataclass(slots=True)
-class Consult:
-    """Call what may wait for a disk or a database; the result is its own."""
-
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...] = ()
-
-
-@dataclass(slots=True)
-class Notify:
-    """Tell a handler; the result is what it raised, if that is for the flow to know, else None."""
-
-    handler: CallbackHandler
-    event: str
-    arguments: tuple[Any, ...]
-
-
-@dataclass(slots=True)
-class Emit:
-    """Hand chunks to the caller of a stream."""
-
-    chunks: list[Chunk]
-
-
-Action: TypeAlias = Send | Read | ReadSome | Drain | Close | Wait | Consult | Notify | Emit
 
 
 # What a call is
@@ -173,7 +101,9 @@ def flow(plan: Plan) -> Flow:
     try:
         for handler in plan.handlers:
             if hears(handler, "on_start"):
-                yield Notify(handler, "on_start", (call,))
+                about = (handler, "on_start", call)
+                if pending := (yield Consult(tell, about)) if handler.blocking else tell(*about):
+                    yield pending
             plan.started_handlers.append(handler)
         result = yield from _answer(plan)
         _finish(result, plan)
@@ -203,7 +133,8 @@ def _tell_all(plan: Plan, event: str, *arguments: Any) -> Flow:
         if not hears(handler, event):
             continue
         try:
-            yield Notify(handler, event, arguments)
+            if pending := tell(handler, event, *arguments):
+                yield pending
         except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001 - raised below
@@ -348,8 +279,8 @@ def _record(plan: Plan, route: Route, error: AistraleError | None, started: floa
     attempt = Attempt(route.provider, route.model, route.base_url, error, seconds, bool(opened))
     plan.call.attempts.append(attempt)
     for handler in plan.started_handlers:
-        if hears(handler, "on_attempt"):
-            yield Notify(handler, "on_attempt", (plan.call, attempt))
+        if hears(handler, "on_attempt") and (pending := tell(handler, "on_attempt", plan.call, attempt)):
+            yield pending
 
 
 def _encoded(plan: Plan, codec: Codec, route: Route, *, stream: bool) -> HTTPRequest:
@@ -466,7 +397,8 @@ def _emit(plan: Plan, chunks: list[Chunk]) -> Flow:
         call.first_token = time.perf_counter()
     for handler in plan.token_handlers:
         for chunk in chunks:
-            yield Notify(handler, "on_token", (call, chunk))
+            if pending := tell(handler, "on_token", call, chunk):
+                yield pending
     yield Emit(chunks)
 
 

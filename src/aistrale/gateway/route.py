@@ -14,7 +14,7 @@ from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
 from aistrale.config import Config
-from aistrale.exceptions import ConfigurationError
+from aistrale.exceptions import ConfigurationError, StoreError
 from aistrale.gateway.keys import StoredKeys
 from aistrale.http import host_of
 from aistrale.models import CallOptions
@@ -94,8 +94,10 @@ class Router:
         self, profile: Profile, model: str | None, base_url: str | None, key: str | None, *, embedding: bool = False
     ) -> Route:
         """A provider's route with the key of the call, else the one in the books, else the environment's."""
-        stored = None if key else self._keys.find(profile.name)
-        route = _route(profile, model, base_url, stored.reveal() if stored else key, embedding=embedding)
+        is_asked = not key and profile.respond is None
+        stored = self._keys.find(profile.name) if is_asked else None
+        key = stored.reveal() if stored else key
+        route = _route(profile, model, base_url, key, embedding=embedding, fault=self._keys.fault if is_asked else None)
         return replace(route, stored_key=stored.label if stored else None)
 
     def _remote(self, name: str | None, key: str | None) -> Route:
@@ -179,8 +181,13 @@ def _first_with_key(keys: StoredKeys) -> str:
     variables = ", ".join(profile.key_variables[0] for profile in list(PROFILES.values())[:3])
     raise ConfigurationError(
         f"No model is named and no provider has a key: set one of {variables}, ..., "
-        'or pass model="provider/name" (provider="echo" needs no key)'
+        f'or pass model="provider/name" (provider="echo" needs no key){_told(keys.fault)}'
     )
+
+
+def _told(fault: StoreError | None) -> str:
+    """What is added to an error that no key was found."""
+    return "" if fault is None else f". There may be one in the books, which cannot be read: {fault}"
 
 
 def _profile(name: str | None) -> Profile:
@@ -198,8 +205,15 @@ def _unknown(name: str) -> ConfigurationError:
 
 
 def _route(
-    profile: Profile, model: str | None, base_url: str | None, key: str | None, *, embedding: bool = False
+    profile: Profile,
+    model: str | None,
+    base_url: str | None,
+    key: str | None,
+    *,
+    embedding: bool = False,
+    fault: StoreError | None = None,
 ) -> Route:
+    """fault: why the books could not be asked for the key."""
     model = model or (profile.default_embedding_model if embedding else profile.default_model)
     if not model:
         raise ConfigurationError(f'{profile.name} has no default model: pass model="{profile.name}/..."')
@@ -217,7 +231,7 @@ def _route(
     elif profile.key_required:
         raise ConfigurationError(
             f"No API key for {profile.name}: set {' or '.join(profile.key_variables) or 'one'}, pass api_key=, "
-            f'or keep one: aistrale.tokens.add("{profile.name}", ...)'
+            f'or keep one: aistrale.tokens.add("{profile.name}", ...){_told(fault)}'
         )
     address = without_credentials(base_url)
     credentials = unquote(urlsplit(base_url).netloc.rpartition("@")[0]) if address != base_url else None

@@ -44,6 +44,8 @@ class CompletionStream:
             raise
         if chunks is None:
             self._state.end(self._driver.result)
+        elif self._state.over:  # a handler has closed it
+            _swallow_exit(self._driver)
         else:
             self._ready.extend(chunks)
 
@@ -61,7 +63,7 @@ class CompletionStream:
     def close(self) -> None:
         """End the stream here. Safe to call more than once."""
         self._ready.clear()
-        if self._state.leave():
+        if self._state.leave() and not self._driver.is_busy:
             _swallow_exit(self._driver)
 
     def __enter__(self) -> CompletionStream:

@@ -40,7 +40,12 @@ def _checked(proxy: str) -> str:
 
 @cache
 def ssl_context() -> ssl.SSLContext:
-    """The context every TLS connection is made with: the environment's authorities, else certifi's."""
+    """The context that TLS connections are made with: the environment's authorities, else certifi's."""
+    return new_ssl_context()
+
+
+def new_ssl_context() -> ssl.SSLContext:
+    """One like it, for whoever adds to it."""
     file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     if file or folder:
         try:

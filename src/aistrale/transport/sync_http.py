@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import os
 import socket
+import ssl
 import threading
 import time
 import weakref
@@ -16,6 +18,7 @@ from typing import NoReturn
 import httpx
 
 from aistrale.exceptions import ConfigurationError
+from aistrale.forks import gate
 from aistrale.http import DEFAULT_TIMEOUT, HTTPRequest, Timeout
 from aistrale.transport.base import (
     DRAIN_SECONDS,
@@ -38,10 +41,11 @@ class HTTPXTransport:
     """Our own pool. One for all threads, so that short-lived threads find its connections still open.
 
     It is made at the first request of a process; a child after a fork makes its own and leaves its
-    parent's sockets alone.
+    parent's sockets alone. tls: makes the context of its TLS connections, by default the environment's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: Callable[[], ssl.SSLContext] = ssl_context) -> None:
+        self._tls = tls
         self._lock = threading.Lock()
         self._pools: dict[tuple[str, str | None], httpx.HTTPTransport] = {}
         self._routes: dict[str, httpx.HTTPTransport] = {}
@@ -81,11 +85,13 @@ class HTTPXTransport:
         if scheme not in ("http", "https"):
             raise httpx.UnsupportedProtocol(scheme)
         proxy = proxy_for(origin)
-        with self._lock:
+        with gate.undivided(), self._lock:
+            # What is imported only now, by httpx and where a host's name is first looked up, no fork may tear apart.
+            codecs.lookup("idna")
             pool = self._pools.get((scheme, proxy))
             if pool is None:
                 # A context costs tens of milliseconds and plain HTTP needs none.
-                verify = ssl_context() if scheme == "https" or proxy else False
+                verify = self._tls() if scheme == "https" or proxy else False
                 pool = httpx.HTTPTransport(verify=verify, limits=_LIMITS, proxy=proxy)
                 self._pools[scheme, proxy] = pool
                 weakref.finalize(self, _close_in, os.getpid(), pool)

@@ -1,0 +1,41 @@
+"""Handlers are told of a call, and what goes wrong in them is not the call's fault."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from typing import Any
+
+from aistrale.contract import CallbackHandler
+from aistrale.exceptions import AistraleError
+from aistrale.gateway.actions import Await
+
+logger = logging.getLogger("aistrale")
+
+
+def tell(handler: CallbackHandler, event: str, *arguments: Any) -> Await | None:
+    """Tell a handler of an event; what is left to wait for if it is async, else None.
+
+    An AistraleError at the start refuses the call, and is raised; anything else a handler raises is logged.
+    """
+    try:
+        told = getattr(handler, event)(*arguments)
+    except Exception as error:  # noqa: BLE001 - a watcher's fault is not the call's
+        _judge(handler, event, error)
+        return None
+    return Await(handler, event, told) if told is not None and inspect.isawaitable(told) else None
+
+
+async def heard(action: Await) -> None:
+    """Wait for an async handler, under the same rule."""
+    try:
+        await action.told
+    except Exception as error:  # noqa: BLE001 - a watcher's fault is not the call's
+        _judge(action.handler, action.event, error)
+
+
+def _judge(handler: CallbackHandler, event: str, error: Exception) -> None:
+    if event == "on_start" and isinstance(error, AistraleError):
+        raise error
+    name = f"{type(handler).__name__}.{event}"
+    logger.warning("the callback handler %s raised %s; the call goes on", name, type(error).__name__, exc_info=error)
