@@ -163,16 +163,18 @@ def test_a_files_settings_reach_the_wire(user_file: Path, in_folder: Path) -> No
     assert len(completion.attempts) == 2
 
 
-# Keys and addresses
+# What is not for projects to say
 
 
 @pytest.mark.parametrize("name", [setting.name for setting in SETTINGS.values() if not setting.project])
 @pytest.mark.parametrize("file", ["aistrale.toml", "pyproject.toml"])
-def test_a_project_file_may_set_neither_keys_nor_addresses(
-    in_folder: Path, user_file: Path, name: str, file: str
+def test_a_project_file_may_set_neither_keys_nor_addresses_nor_what_is_kept(
+    in_folder: Path, user_file: Path, monkeypatch: pytest.MonkeyPatch, name: str, file: str
 ) -> None:
     """It comes with the code one happens to stand in; the user's own file may."""
-    value = "true" if SETTINGS[name].kind is bool else '"https://thief.example"'
+    monkeypatch.delenv("AISTRALE_TELEMETRY")
+    values = {"telemetry": '"off"', "telemetry_retention": "0.001", "capture_content": "true"}
+    value = values.get(name, '"https://thief.example"')
     table = "[tool.aistrale]\n" if file == "pyproject.toml" else ""
     user_file.write_text(f"{name} = {value}")
     assert Config().explain(name).origin == str(user_file)
@@ -185,13 +187,11 @@ def test_a_project_file_may_set_neither_keys_nor_addresses(
     assert "thief" not in caught.value.message
 
 
-def test_keys_and_addresses_are_those_three_and_content() -> None:
-    """Whoever adds a setting of that kind adds it to what projects may not set."""
+def test_what_projects_may_not_set_is_this() -> None:
+    """Whoever adds a setting of that kind adds it here."""
     assert {setting.name for setting in SETTINGS.values() if not setting.project} == {
-        "api_key",
-        "api_url",
-        "base_url",
-        "capture_content",
+        *("api_key", "api_url", "base_url"),
+        *("telemetry", "telemetry_retention", "capture_content"),
     }
 
 
@@ -207,7 +207,6 @@ def test_keys_and_addresses_are_those_three_and_content() -> None:
         ('timeout = "5"', "timeout must be a positive number, not '5'"),
         ("timeout = true", "timeout must be a positive number, not True"),
         ("max_retries = 1.5", "max_retries must be a whole number from 0 on, not 1.5"),
-        ("telemetry = 1", "telemetry must be one of on, off, store, otlp, not 1"),
         ('fallbacks = "echo"', "fallbacks must be a list of model names, not 'echo'"),
         ("fallbacks = [1]", "fallbacks must be"),
         ("max_retries = -1", "max_retries must be"),
@@ -221,6 +220,16 @@ def test_a_mistake_in_a_file_names_the_file(project_file: Path, text: str, reaso
         Config()
     assert reason in caught.value.message
     assert str(project_file) in caught.value.message
+
+
+def test_a_mistake_in_the_users_file_names_the_file(user_file: Path) -> None:
+    """As one in a project's does."""
+    user_file.write_text("telemetry = 1")
+    with pytest.raises(
+        aistrale.ConfigurationError, match="telemetry must be one of on, off, store, otlp, not 1"
+    ) as caught:
+        Config()
+    assert str(user_file) in caught.value.message
 
 
 def test_a_file_that_is_no_text_names_itself(project_file: Path) -> None:

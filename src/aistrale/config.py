@@ -7,7 +7,8 @@ An argument is what `aistrale.configure(...)` or a client was given. The project
 the user file is `config.toml` in `AISTRALE_HOME` (by default `~/.aistrale`). Nothing is read at import.
 
 A project file comes with the code one happens to stand in, so it may choose models and limits, but
-neither keys nor the addresses keys are sent to.
+neither keys nor the addresses keys are sent to, nor what becomes of the books: without them budgets
+count nothing, and what is not kept is gone.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ SETTINGS = {
         Setting("timeout", float, "AISTRALE_TIMEOUT", minimum=0.001),
         Setting("max_retries", int, "AISTRALE_MAX_RETRIES", 2, minimum=0),
         Setting("fallbacks", list),
-        Setting("telemetry", str, "AISTRALE_TELEMETRY", "on", choices=("on", "off", "store", "otlp")),
-        Setting("telemetry_retention", float, "AISTRALE_TELEMETRY_RETENTION", minimum=0.001),  # days
+        Setting("telemetry", str, "AISTRALE_TELEMETRY", "on", project=False, choices=("on", "off", "store", "otlp")),
+        Setting("telemetry_retention", float, "AISTRALE_TELEMETRY_RETENTION", project=False, minimum=0.001),  # days
         Setting("capture_content", bool, project=False),
     )
 }
@@ -114,8 +115,8 @@ def _files() -> Iterator[tuple[Path, Mapping[str, Any]]]:
         for name in table:
             if name in SETTINGS and not SETTINGS[name].project:
                 raise ConfigurationError(
-                    f"{path} sets {name!r}, which a project file may not: it would decide where your keys go. "
-                    f"Set it in the environment or in {user}"
+                    f"{path} sets {name!r}, which a project file may not: where your keys go and what is kept of "
+                    f"your calls is yours to say. Set it in the environment or in {user}"
                 )
         yield path, table
 

@@ -33,6 +33,7 @@ from aistrale.tracing.books import bring_up_to_date
 from aistrale.tracing.configured import recorders
 from aistrale.tracing.operations import agent_attributes, context_attributes, current, tool_attributes
 from aistrale.tracing.recorder import Delivery
+from aistrale.tracing.recorder import flush as deliver_all
 from aistrale.tracing.recorder import status as deliveries
 from aistrale.tracing.tracer import OpenSpan, Tracer
 from aistrale.trees import TraceNode, as_trees
@@ -185,7 +186,9 @@ def set_price(
 def remove_price(model: str, *, provider: str | None = None) -> bool:
     """Take a price of your own back; whether there was one."""
     provider, model = _named(provider, model)
-    return _store().prices.remove(model, provider)
+    removed = _store().prices.remove(model, provider)
+    watch(database_url()).look_again()
+    return removed
 
 
 def prices() -> list[Price]:
@@ -215,6 +218,22 @@ def status() -> list[Delivery]:
     return deliveries()
 
 
+def flush(timeout: float = 5.0) -> bool:
+    """Deliver what this process has recorded, to every place it sends spans to; returns within so many seconds.
+
+    Processes that end as usual do it themselves. It is for those that are ended otherwise (by `os._exit` or a signal,
+    in whose handler it may be called) or frozen (an AWS Lambda), and for whoever wants to see them elsewhere at once.
+    Each place is tried once. True: all are there, those for an SQLite file at least in the spool beside it. False:
+    some are not, and `status` says which place did not take them and why; they go on waiting.
+
+    timeout: by default long enough for a collector far away and for the price table to load, and half of the ten
+    seconds that Docker leaves a process after SIGTERM.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < 10**6:
+        raise InvalidRequestError(f"timeout must be a number of seconds, not {timeout!r}")
+    return deliver_all(timeout)
+
+
 query_async = in_thread(query)
 summary_async = in_thread(summary)
 trace_async = in_thread(trace)
@@ -224,6 +243,7 @@ set_price_async = in_thread(set_price)
 remove_price_async = in_thread(remove_price)
 prices_async = in_thread(prices)
 reprice_async = in_thread(reprice)
+flush_async = in_thread(flush)
 
 
 # The books

@@ -76,11 +76,12 @@ def start_attributes(call: Call) -> Attributes:
 
 def where(call: Call) -> Attributes:
     """Where the call goes; the same object for the same place."""
-    return _place(call.provider, call.model, call.base_url)
+    return place(call.provider, call.model, call.base_url)
 
 
 @lru_cache(maxsize=256)
-def _place(provider: str, model: str, base_url: str) -> Attributes:
+def place(provider: str, model: str, base_url: str) -> Attributes:
+    """A provider, its model, and their address."""
     parts = urlsplit(base_url)
     attributes: Attributes = {"gen_ai.provider.name": telemetry_name(provider), "gen_ai.request.model": model}
     if parts.hostname:

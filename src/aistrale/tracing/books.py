@@ -19,6 +19,7 @@ from aistrale.spans import Span
 from aistrale.store.location import shown, spool_folder, sqlite_path
 from aistrale.store.spool import Spool
 from aistrale.tracing.recorder import Recorder
+from aistrale.tracing.retention import Retention
 
 if TYPE_CHECKING:
     from aistrale.store.store import Store
@@ -35,22 +36,18 @@ ASKED_PATIENCE = 10.0
 _FAULTS_OF_A_SPAN = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
 """What a span that holds what none should raises, where it is taken apart."""
 
-_PURGE_SECONDS = 3600.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 
 
 class BooksSink:
-    """Writes spans to a database once a process lives long enough, and to the spool before that and in need.
-
-    retention: days that spans and events are kept; None: for ever.
-    """
+    """Writes spans to a database once a process lives long enough, and to the spool before that and in need."""
 
     batch = 2048
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.retention: float | None = None
-        self._purge_at = 0.0
+        self.is_local = sqlite_path(url) is not None
+        self.retention = Retention(url)
         self._untold: deque[Event] = deque()
         self.obstacle: StoreError | None = None
         self.set_aside = 0
@@ -61,47 +58,47 @@ class BooksSink:
         self._pause = _FIRST_PAUSE
         self._store: Store | None = None
 
-    def deliver(self, spans: list[Span], *, at_exit: bool) -> int:
+    def deliver(self, spans: list[Span], *, within: float | None) -> int:
         now = time.monotonic()
         self._first = self._first or now
         opens = self._store is not None or now - self._first >= OPENING_SECONDS
-        if at_exit and sqlite_path(self.url) is None:
-            opens = True  # the spool may go with the machine it is on, the shared database stays
-        if not opens or now < self._again_at:
-            self._spool.put(spans)
+        if within is not None and not self.is_local:
+            pass  # the spool may go with the machine it is on, the shared database stays
+        elif not opens or now < self._again_at:
+            self._put(spans)
             self._due = max(self._first + OPENING_SECONDS, self._again_at)
             return 0
         try:
-            refused = self._write(spans)
+            return self._write(spans, _PATIENCE if within is None else min(_PATIENCE, within / 2))
         except StoreError as error:
-            if spans:
-                self._spool.put(spans)
+            self._put(spans)
             self._wait(error)
             return 0
-        self._keep_for()
-        return refused
 
     def due_in(self) -> float | None:
-        if self._to_purge() is not None:
-            return 0.0
         return None if self._due is None else max(0.0, self._due - time.monotonic())
-
-    def _to_purge(self) -> tuple[Store, float] | None:
-        """The books, and the days to keep, where these are open and were not looked through for a while."""
-        if self.retention is None or self._store is None or time.monotonic() < self._purge_at:
-            return None
-        return self._store, self.retention
 
     @property
     def name(self) -> str:
         return shown(self.url)
 
-    def give_up(self, spans: list[Span]) -> int:
+    def put_by(self, spans: list[Span]) -> int:
         try:
-            self._spool.put(spans)
+            self._put(spans)
         except OSError:
             return len(spans)
         return 0
+
+    def end(self, seconds: float) -> None:
+        self.retention.end(seconds)
+
+    def after_fork(self) -> None:
+        self._untold.clear()
+        self.set_aside = 0
+
+    def _put(self, spans: list[Span]) -> None:
+        if spans:
+            self._spool.put(spans)
 
     def take_in(self, patience: float, spans: list[Span]) -> int:
         """Write spans, and before them what is in the spool; the result is how many of them could not be.
@@ -110,7 +107,7 @@ class BooksSink:
         """
         return self._write(spans, patience)
 
-    def _write(self, spans: list[Span], patience: float = _PATIENCE) -> int:
+    def _write(self, spans: list[Span], patience: float) -> int:
         with gate.undivided():
             from aistrale.store.store import open_store
 
@@ -129,20 +126,18 @@ class BooksSink:
         try:
             self._untold.extend(store.record(spans, announce=False, patience=patience))
             return 0
-        except Exception as error:
+        except (StoreError, *_FAULTS_OF_A_SPAN) as error:
             if isinstance(error, StoreError) and not error.unfit:
                 raise
-            if not isinstance(
-                error, (StoreError, *_FAULTS_OF_A_SPAN)
-            ):  # something is broken here: they wait until it is not
-                message = f"spans cannot be written: {type(error).__name__}: {error}"
-                raise StoreError(message, unavailable=True) from error
             # One of them is such that it cannot be written: the others are, whatever is wrong with it.
             if len(spans) == 1:
                 self._set_aside(spans[0], error)
                 return 1
             middle = len(spans) // 2
             return sum(self._record(store, patience, part) for part in (spans[:middle], spans[middle:]))
+        except Exception as error:  # something is broken here: they wait until it is not
+            message = f"spans cannot be written: {type(error).__name__}: {error}"
+            raise StoreError(message, unavailable=True) from error
 
     def _set_aside(self, span: Span, error: Exception) -> None:
         try:
@@ -151,23 +146,15 @@ class BooksSink:
             warn_once_a_minute(self.url, "a span is lost, for it cannot be written: %s", error)
 
     def delivered(self) -> None:
-        """Tell subscribers of what was written, now that they may look into the books themselves."""
-        while self._untold and self._store is not None:
+        """Tell subscribers of what was written, now that they may look into the books themselves; and let go of what
+        is old.
+        """
+        if self._store is None:
+            return
+        while self._untold:
             with suppress(IndexError):  # another thread may tell as well
                 self._store.events.announce([self._untold.popleft()])
-
-    def _keep_for(self) -> None:
-        """Now and then, and while nobody waits, forget what is older than the configuration wants kept."""
-        if (due := self._to_purge()) is None:
-            return
-        store, days = due
-        self._purge_at = time.monotonic() + _PURGE_SECONDS
-        before = max(0, time.time_ns() - round(days * 86_400 * 1e9))
-        try:
-            store.purge(before)
-        except StoreError as error:
-            warn_once_a_minute(self.url, "what is older than is to be kept could not be forgotten: %s", error)
-        self._spool.purge(before)
+        self.retention.keep(self._store, self._spool)
 
     def _wait(self, error: StoreError) -> None:
         """Leave the database alone for a while; spans go to the spool meanwhile."""
@@ -189,7 +176,7 @@ def books_recorder(url: str, retention: float | None = None) -> Recorder:
         if recorder is None:
             recorder = _recorders[url] = Recorder(BooksSink(url))
     if retention is not None:
-        _sink_of(recorder).retention = retention
+        _sink_of(recorder).retention.days = retention
     return recorder
 
 
@@ -198,14 +185,26 @@ def _sink_of(recorder: Recorder) -> BooksSink:
     return recorder.sink
 
 
-def bring_up_to_date(url: str, patience: float = ASKED_PATIENCE) -> None:
+def has_unwritten(url: str) -> bool:
+    """Whether spans wait for a database, of this process or in files."""
+    recorder = _recorders.get(url)
+    return bool(recorder and recorder.status.waiting) or Spool(spool_folder(url)).has_files
+
+
+def announce(url: str) -> None:
+    """Tell subscribers of what was written, where that was left to do."""
+    if (recorder := _recorders.get(url)) is not None:
+        recorder.sink.delivered()
+
+
+def bring_up_to_date(url: str, patience: float = ASKED_PATIENCE, *, announces: bool = True) -> None:
     """Write what this process has recorded, and what others have spooled, waiting so many seconds for others.
 
-    Raises StoreError.
+    announces=False leaves telling subscribers to `announce`. Raises StoreError.
     """
     recorder = books_recorder(url, Config()["telemetry_retention"])
     try:
-        recorder.deliver_by(partial(_sink_of(recorder).take_in, patience), patience)
+        recorder.deliver_by(partial(_sink_of(recorder).take_in, patience), patience, announces=announces)
     except TimeoutError as error:
         message = f"{shown(url)} is being written to, and that takes long: try again"
         raise StoreError(message, unavailable=True) from error

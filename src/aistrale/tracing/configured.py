@@ -5,7 +5,7 @@ from __future__ import annotations
 from aistrale.config import Config
 from aistrale.store.location import database_url
 from aistrale.tracing.books import books_recorder
-from aistrale.tracing.otlp import otlp_recorder
+from aistrale.tracing.otlp import otlp_recorders
 from aistrale.tracing.recorder import Recorder
 
 
@@ -16,11 +16,10 @@ def keeps_books(config: Config) -> bool:
 
 
 def recorders(config: Config, api_key: str | None = None) -> list[Recorder]:
-    """The books', the collector's or server's, both, or none. api_key: the server's, over the configured one."""
+    """The books', the server's, the collector's: those there are. api_key: the server's, over the configured one."""
     found: list[Recorder] = []
     if keeps_books(config):
         found.append(books_recorder(database_url(), config["telemetry_retention"]))
     if config["telemetry"] in ("on", "otlp"):
-        exporter = otlp_recorder(config["api_url"], api_key or config["api_key"])
-        found += [] if exporter is None else [exporter]
+        found += otlp_recorders(config["api_url"], api_key or config["api_key"])
     return found

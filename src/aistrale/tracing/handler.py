@@ -59,7 +59,7 @@ class TelemetryHandler(CallbackHandler):
         capture_content: bool | None = None,
         recorders: Iterable[Recorder] = (),
     ) -> None:
-        self._tracer = Tracer(tracer_provider, recorders)
+        self._tracer = Tracer(tracer_provider, recorders, asks=False)  # on_start does
         self._metrics = Metrics(meter_provider)
         self._capture = _captures() if capture_content is None else capture_content
 

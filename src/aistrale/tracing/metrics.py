@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
+from typing import NamedTuple
 
 from opentelemetry import metrics
 
 from aistrale.contract import Call
 from aistrale.models import Completion, Embedding, Usage
-from aistrale.tracing.attributes import SCHEMA_URL, Attributes, where
+from aistrale.tracing.attributes import SCHEMA_URL, Attributes, place, where
 from aistrale.version import __version__
 
 _SECONDS = [0.01 * 2**power for power in range(14)]
@@ -37,19 +39,31 @@ class Metrics:
         )
 
     def record(self, call: Call, seconds: float, usage: Usage | None, result: Completion | Embedding) -> None:
-        labels = {**_labels(call), "gen_ai.response.model": result.model}
-        self._duration.record(seconds, labels)
+        labels = _labels(call.operation, call.provider, call.model, call.base_url, result.model)
+        self._duration.record(seconds, labels.answer)
         completion = result if isinstance(result, Completion) else None
         if completion is not None and completion.time_to_first_token is not None:
-            self._first.record(completion.time_to_first_token, labels)
+            self._first.record(completion.time_to_first_token, labels.answer)
         if usage is not None and not (completion is not None and completion.cached):
-            self._tokens.record(usage.input_tokens, {**labels, "gen_ai.token.type": "input"})
-            self._tokens.record(usage.output_tokens, {**labels, "gen_ai.token.type": "output"})
+            self._tokens.record(usage.input_tokens, labels.input)
+            self._tokens.record(usage.output_tokens, labels.output)
 
     def record_failure(self, call: Call, kind: str | None) -> None:
-        labels = _labels(call) if kind is None else {**_labels(call), "error.type": kind}
+        labels: Attributes = {"gen_ai.operation.name": call.operation, **where(call)}
+        if kind is not None:
+            labels["error.type"] = kind
         self._duration.record(time.perf_counter() - call.started, labels)
 
 
-def _labels(call: Call) -> Attributes:
-    return {"gen_ai.operation.name": call.operation, **where(call)}
+class _Labels(NamedTuple):
+    """Of an answer, and of its tokens."""
+
+    answer: Attributes
+    input: Attributes
+    output: Attributes
+
+
+@lru_cache(maxsize=256)
+def _labels(operation: str, provider: str, model: str, base_url: str, answered: str) -> _Labels:
+    labels = {"gen_ai.operation.name": operation, **place(provider, model, base_url), "gen_ai.response.model": answered}
+    return _Labels(labels, *({**labels, "gen_ai.token.type": kind} for kind in ("input", "output")))

@@ -1,25 +1,24 @@
-"""Spans to an OpenTelemetry collector, or to an Aistrale server: OTLP over HTTP.
+"""Spans to an OpenTelemetry collector and to an Aistrale server: OTLP over HTTP.
 
-Source: the OTLP 1.x specification, and the OpenTelemetry environment variables for exporters.
+Source: the OTLP 1.x specification.
 """
 
 from __future__ import annotations
 
 import gzip
-import os
 import threading
 import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
-from aistrale.exceptions import AistraleError, APIError, ConfigurationError, NetworkError, ServerError
+from aistrale.exceptions import AistraleError, APIError, NetworkError, ServerError
 from aistrale.forks import gate
-from aistrale.http import HTTPRequest, Timeout, check_header, host_of, retry_after_seconds
+from aistrale.http import HTTPRequest, Timeout, host_of, retry_after_seconds
 from aistrale.logs import warn_once_a_minute
 from aistrale.prices import PriceBook, is_table_loaded, load_table
 from aistrale.spans import Span
 from aistrale.store.peek import own_prices
+from aistrale.tracing.destinations import Destination, collector, server
 from aistrale.tracing.recorder import Recorder
 from aistrale.version import __version__
 
@@ -33,34 +32,39 @@ _LONGEST_PAUSE = 30.0
 _LONGEST_ASKED = 300.0
 """Seconds; whatever Retry-After says."""
 
-EXIT_TIMEOUT = Timeout(connect=0.5, read=1.0, total=1.0)
+_LOADING_SECONDS = 2.0
+"""Who has less does not wait for the price table, which may take one: better a span without its cost than none."""
 
 
 class OTLPSink:
-    """Posts spans to one address. What it cannot deliver waits, while there is room, for a later try."""
+    """Posts spans to one destination. What it cannot deliver waits, while there is room, for a later try."""
 
     batch = 512
     set_aside = 0
+    is_local = False
 
-    def __init__(self, url: str, headers: tuple[tuple[str, str], ...], timeout: float, compress: bool) -> None:
-        self._url, self._headers = url, dict(headers)
-        self.name = host_of(url)
+    def __init__(self, to: Destination) -> None:
+        self._to = to
+        self.name = host_of(to.url)
         self.obstacle: Exception | None = None
-        self._timeout = Timeout(connect=min(timeout, 10.0), read=timeout, total=timeout)
-        self._compress = compress
+        self._timeout = Timeout(connect=min(to.timeout, 10.0), read=to.timeout, total=to.timeout)
         self._transport: HTTPXTransport | None = None
         self._again_at, self._pause = 0.0, 1.0
 
-    def deliver(self, spans: list[Span], *, at_exit: bool) -> int:
-        if time.monotonic() < self._again_at:
+    def deliver(self, spans: list[Span], *, within: float | None) -> int:
+        if within is None and time.monotonic() < self._again_at:
             raise NetworkError(f"{self.name} did not take spans just now and is left alone for a while")
         try:
-            refused = self._post(_encoded(spans, at_exit), len(spans), EXIT_TIMEOUT if at_exit else self._timeout)
+            began = time.monotonic()
+            body = _encoded(spans, has_time=within is None or within > _LOADING_SECONDS)
+            left = None if within is None else within - (time.monotonic() - began)
+            refused = self._post(body, len(spans), self._timeout_within(left))
         except AistraleError as error:
             asked = error.retry_after if isinstance(error, APIError) else None
             self._again_at = time.monotonic() + (self._pause if asked is None else min(asked, _LONGEST_ASKED))
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             self.obstacle = error
+            self._forget_certificates()
             raise
         self._again_at, self._pause, self.obstacle = 0.0, 1.0, None
         return refused
@@ -71,8 +75,21 @@ class OTLPSink:
     def delivered(self) -> None:
         """Nobody is told."""
 
-    def give_up(self, spans: list[Span]) -> int:
+    def after_fork(self) -> None:
+        """It keeps nothing for later."""
+
+    def put_by(self, spans: list[Span]) -> int:
         return len(spans)
+
+    def end(self, seconds: float) -> None:
+        """Nothing goes on beside deliveries."""
+
+    def _timeout_within(self, seconds: float | None) -> Timeout:
+        """For one who waits so long: a third of it is left to say how it went."""
+        if seconds is None or self._timeout.total is None or seconds > 1.5 * self._timeout.total:
+            return self._timeout
+        seconds = max(0.01, seconds)
+        return Timeout(connect=seconds / 3, read=seconds / 1.5, total=seconds / 1.5)
 
     def _post(self, body: bytes, number: int, timeout: Timeout) -> int:
         """Send so many spans; the result is how many of them were refused for good."""
@@ -80,11 +97,11 @@ class OTLPSink:
             with gate.undivided():
                 from aistrale.transport.sync_http import HTTPXTransport
 
-            self._transport = HTTPXTransport()
-        headers = {"Content-Type": "application/x-protobuf", **self._headers}
-        if self._compress:
+            self._transport = HTTPXTransport() if self._to.tls is None else HTTPXTransport(self._to.tls.context)
+        headers = {"Content-Type": "application/x-protobuf", **dict(self._to.headers)}
+        if self._to.compress:
             body, headers["Content-Encoding"] = gzip.compress(body), "gzip"
-        response = self._transport.send(HTTPRequest("POST", self._url, headers, body), timeout)
+        response = self._transport.send(HTTPRequest("POST", self._to.url, headers, body), timeout)
         answer = response.read(65_536)
         if response.status in _RETRYABLE:
             pause = retry_after_seconds(response.headers)
@@ -97,6 +114,12 @@ class OTLPSink:
         if refused:
             warn_once_a_minute(self.name, "%s refused %d of %d spans: %s", self.name, refused, number, why)
         return max(0, min(refused, number))
+
+    def _forget_certificates(self) -> None:
+        """Read their files anew at the next try: they may have been renewed."""
+        if self._to.tls is not None and self._transport is not None:
+            self._transport.close()
+            self._transport = None
 
 
 def _refused(answer: bytes) -> tuple[int, str]:
@@ -111,13 +134,12 @@ def _refused(answer: bytes) -> tuple[int, str]:
     return partial.rejected_spans, partial.error_message
 
 
-def _encoded(spans: list[Span], at_exit: bool) -> bytes:
+def _encoded(spans: list[Span], *, has_time: bool) -> bytes:
     with gate.undivided():
         from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
-    if not at_exit:
+    if has_time:
         load_table()
-    # While a process ends there is no time to load it: better a span without its cost than none.
     book = PriceBook(own_prices()) if is_table_loaded() else None
     encoded: bytes = encode_spans([_readable(span, book) for span in spans]).SerializeToString()
     return encoded
@@ -183,66 +205,38 @@ def _scope() -> Any:
     return InstrumentationScope("aistrale", __version__, SCHEMA_URL)
 
 
-_recorders: dict[tuple[Any, ...], Recorder] = {}
+class _Sampling(Recorder):
+    """Records the traces that a destination takes."""
+
+    def __init__(self, to: Destination) -> None:
+        super().__init__(OTLPSink(to), yields=to.yields)
+        self._to = to
+
+    def record(self, span: Span) -> None:
+        if self._to.takes(span.trace_id):
+            super().record(span)
+
+
+_recorders: dict[Destination, Recorder] = {}
 _lock = threading.Lock()
 
 
-def otlp_recorder(api_url: str | None, api_key: str | None) -> Recorder | None:
-    """The recorder of this process for the server at `api_url`, else for the collector the environment names.
+def otlp_recorders(api_url: str | None, api_key: str | None) -> list[Recorder]:
+    """The recorders of this process for the server at `api_url` and for the collector that the environment names.
 
-    None if there is neither. Raises ConfigurationError for variables that make no sense.
+    Where both are one address, the server's is the only one: it would have each span twice. Raises ConfigurationError
+    for variables that make no sense.
     """
-    found = _server(api_url, api_key) if api_url else _collector()
-    if found is None:
-        return None
+    found = [server(api_url, api_key)] if api_url else []
+    named = collector()
+    if named is not None and named.url not in [to.url for to in found]:
+        found.append(named)
     with _lock:
-        recorder = _recorders.get(found)
-        if recorder is None:
-            recorder = _recorders[found] = Recorder(OTLPSink(*found), yields=not api_url)
+        return [_recorder(to) for to in found]
+
+
+def _recorder(to: Destination) -> Recorder:
+    recorder = _recorders.get(to)
+    if recorder is None:
+        recorder = _recorders[to] = _Sampling(to)
     return recorder
-
-
-def _server(api_url: str, api_key: str | None) -> tuple[str, tuple[tuple[str, str], ...], float, bool]:
-    headers = (("Authorization", f"Bearer {api_key}"),) if api_key else ()
-    return f"{api_url.rstrip('/')}/v1/traces", headers, 10.0, True
-
-
-def _collector() -> tuple[str, tuple[tuple[str, str], ...], float, bool] | None:
-    url = _variable("ENDPOINT", whole=True)
-    if url is None or _is_disabled():
-        return None
-    protocol = _variable("PROTOCOL") or "http/protobuf"
-    if protocol != "http/protobuf":
-        warn_once_a_minute(url, "no spans are sent: OTEL_EXPORTER_OTLP_PROTOCOL is %s, and not http/protobuf", protocol)
-        return None
-    timeout = _variable("TIMEOUT") or "10"
-    try:
-        seconds = float(timeout)
-    except ValueError:
-        raise ConfigurationError(f"OTEL_EXPORTER_OTLP_TIMEOUT must be a number of seconds, not {timeout!r}") from None
-    return url, tuple(_headers(_variable("HEADERS") or "")), seconds, _variable("COMPRESSION") == "gzip"
-
-
-def _is_disabled() -> bool:
-    exporter, disabled = os.environ.get("OTEL_TRACES_EXPORTER", ""), os.environ.get("OTEL_SDK_DISABLED", "")
-    return exporter.strip() == "none" or disabled.strip().lower() == "true"
-
-
-def _variable(name: str, *, whole: bool = False) -> str | None:
-    """A variable of the exporter: the one for traces goes before the one for all signals."""
-    own = os.environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}", "").strip()
-    common = os.environ.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
-    if whole and common:
-        common = f"{common.rstrip('/')}/v1/traces"
-    return own or common or None
-
-
-def _headers(text: str) -> list[tuple[str, str]]:
-    """`name=value` pairs, percent-encoded, between commas."""
-    pairs = []
-    for entry in filter(None, (part.strip() for part in text.split(","))):
-        name, _, value = entry.partition("=")
-        pair = name.strip(), unquote(value.strip())
-        check_header(*pair)
-        pairs.append(pair)
-    return pairs

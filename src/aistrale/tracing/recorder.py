@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from aistrale.logs import warn_once_a_minute
 from aistrale.spans import Span
+
+logger = logging.getLogger("aistrale")
 
 QUEUE_LIMIT = 20_000
 """Spans that wait in memory at most. Those beyond it are dropped, and counted."""
@@ -23,8 +29,14 @@ LINGER_SECONDS = 0.5
 IDLE_SECONDS = 5.0
 """How long the thread stays without work."""
 
+PAUSE_SECONDS = 1.0
+"""How long it waits after a delivery that failed."""
+
 EXIT_SECONDS = 1.5
 """How long the end of a process may wait for what is still on its way."""
+
+_PUTTING_BY_SECONDS = 5e-5
+"""What putting one span by may take."""
 
 
 class Sink(Protocol):
@@ -42,11 +54,18 @@ class Sink(Protocol):
         """Why it has put spans by instead of delivering them, if it has."""
 
     @property
+    def is_local(self) -> bool:
+        """Whether what it puts by is as safe as what it delivers: both are on this machine."""
+
+    @property
     def set_aside(self) -> int:
         """How many of the spans it had put by were left in their files for good."""
 
-    def deliver(self, spans: list[Span], *, at_exit: bool) -> int:
-        """Deliver them; raise what keeps them here, to be tried again. The result is how many were refused for good."""
+    def deliver(self, spans: list[Span], *, within: float | None) -> int:
+        """Deliver them; raise what keeps them here, to be tried again. The result is how many were refused for good.
+
+        within: the seconds there are, where somebody waits for it; then pauses it would keep are not kept.
+        """
 
     def due_in(self) -> float | None:
         """In how many seconds it wants to deliver what it has put by; None if that is nothing."""
@@ -54,8 +73,16 @@ class Sink(Protocol):
     def delivered(self) -> None:
         """A delivery is over, and nobody is kept from another while this runs."""
 
-    def give_up(self, spans: list[Span]) -> int:
-        """The process ends and they could not be delivered in time; the result is how many are lost."""
+    def put_by(self, spans: list[Span]) -> int:
+        """There was no time to deliver them: put them where they outlast the process; the result is how many it
+        could not.
+        """
+
+    def end(self, seconds: float) -> None:
+        """The process ends: end what goes on beside deliveries, in so many seconds."""
+
+    def after_fork(self) -> None:
+        """In a child: forget what its parent has delivered, and will tell of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +110,9 @@ class Recorder:
     once a minute, and beyond QUEUE_LIMIT is dropped and counted in `dropped`. A child after a fork delivers
     its own spans, and leaves its parent's to it. One that `yields` wants no spans that an application's own
     provider makes.
+
+    A signal's handler may call all of it, whatever it interrupts: the thread is woken by a bell that needs no lock,
+    and the one lock that callers take may be taken twice.
     """
 
     def __init__(self, sink: Sink, *, yields: bool = False) -> None:
@@ -95,10 +125,14 @@ class Recorder:
         self.delivered = self.dropped = 0
         self.last_error: Exception | None = None
         self._queue: deque[Span] = deque()
-        self._lock = threading.Lock()
+        self._left = 0  # spans that have left the queue
         self._delivering = threading.Lock()
-        self._pending, self._hurry = threading.Event(), threading.Event()
-        self._ending = False
+        self._changed = threading.Condition()
+        self._asked = self._answered = 0  # deliveries that somebody asked for, and those of them that are over
+        self._until = 0.0  # when the last of these stops waiting
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._sleeps = False
+        self._ending = self._ended = False
         self._thread: threading.Thread | None = None
 
     @property
@@ -110,109 +144,206 @@ class Recorder:
 
     def record(self, span: Span) -> None:
         """Have a finished span delivered soon."""
-        if self._ending:  # somebody calls a model while the process ends
-            self._drop(self.sink.give_up([span]))
-            return
         if len(self._queue) >= QUEUE_LIMIT:
             self._drop(1)
             warn_once_a_minute(f"{self.sink.name} is slow", "spans are dropped: %d wait already", QUEUE_LIMIT)
             return
         self._queue.append(span)
+        if self._ended:  # somebody calls a model while the process ends
+            self._put_rest_by()
+            return
         if self._thread is None:
             self._start()
-        if not self._pending.is_set():
-            self._pending.set()
+        if self._sleeps:
+            self._sleeps = False
+            self._bell.put(None)
 
-    def deliver_by(self, deliver: Callable[[list[Span]], int], patience: float) -> None:
+    def deliver_by(self, deliver: Callable[[list[Span]], int], patience: float, *, announces: bool = True) -> None:
         """Have what waits delivered now, in batches or as none; `deliver` says how many of one were refused.
 
-        It goes on waiting if that fails. Raises TimeoutError if another delivery takes longer than so many seconds.
+        It goes on waiting if that fails. announces=False leaves telling the sink that it is over to the caller. Raises
+        TimeoutError if another delivery takes longer than so many seconds.
         """
+        _end_with_process()
         if not self._delivering.acquire(timeout=patience):
             raise TimeoutError
         try:
-            waiting = len(self._queue)
-            while True:
-                batch = list(self._queue)[: min(waiting, self.sink.batch)]
-                self._forget(batch, deliver(batch))
-                waiting -= len(batch)
-                if waiting <= 0:
-                    break
+            self._deliver_waiting(deliver)
         finally:
             self._delivering.release()
-        self.sink.delivered()
-        if self._thread is None and self.sink.due_in() == 0:  # it has something left to do, for nobody to wait for
-            self._start()
+        if announces:
+            self.sink.delivered()
 
-    def end(self) -> None:
-        """Deliver what waits within EXIT_SECONDS; the process ends."""
-        thread, self._ending = self._thread, True
-        if thread is not None:
-            self._hurry.set()
-            self._pending.set()
-            thread.join(EXIT_SECONDS)
-        if self._queue:
-            rest = list(self._queue)
-            self._queue.clear()
-            if lost := self.sink.give_up(rest):
-                self._drop(lost)
-                why = self.sink.obstacle or self.last_error or "there was no time"
-                warn_once_a_minute(self.sink.name, "%d spans are lost with the end of the process: %s", lost, why)
+    def flush(self, until: float) -> Callable[[], bool]:
+        """Have what waits delivered at once. The result waits for that until then, by the monotonic clock, and says
+        whether all of it is where it was to go, or where it is as safe.
+        """
+        if not self._queue and self.sink.due_in() is None:
+            return lambda: True
+        with self._changed:
+            last, dropped = self._left + len(self._queue), self.dropped
+        number = self._ask(until)
+
+        def answer() -> bool:
+            with self._changed:
+                time_left = until - time.monotonic() - _PUTTING_BY_SECONDS * len(self._queue)
+                self._changed.wait_for(lambda: self._answered >= number, time_left)
+                rest = list(self._queue)[: max(0, last - self._left)]
+            was_put_by = self.sink.put_by(rest) == 0  # the thread goes on with them: books take nothing twice
+            delivered = not rest and self.sink.obstacle is None
+            return self.dropped == dropped and (delivered or (was_put_by and self.sink.is_local))
+
+        return answer
+
+    def begin_end(self, until: float) -> None:
+        """The process ends: have what waits delivered until then, by the monotonic clock."""
+        self._ending = True
+        if self._thread is not None:
+            self._ask(until)
+
+    def end(self, until: float) -> None:
+        """Wait for that, and put by what is left."""
+        self.sink.end(max(0.0, until - time.monotonic()))
+        if (thread := self._thread) is not None:
+            thread.join(max(0.0, until - time.monotonic()))
+        self._ended = True
+        self._put_rest_by()
+
+    def _ask(self, until: float) -> int:
+        """Have the thread deliver at once; the number to wait for."""
+        with self._changed:
+            self._asked += 1
+            self._until = max(self._until, until)
+            number = self._asked
+        self._start()
+        self._bell.put(None)
+        if self._thread in (None, threading.current_thread()):  # nobody else will
+            self._deliver_all(max(0.0, until - time.monotonic()))
+        return number
 
     def _start(self) -> None:
-        with self._lock:
+        with self._changed:
             if self._thread is None and not self._ending:
                 _end_with_process()
                 self._thread = threading.Thread(target=self._work, name="aistrale-recorder", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError as error:  # the system has no more; the next span tries again
+                    self._thread = None
+                    self._warn(error)
+
+    # In the thread
 
     def _work(self) -> None:
-        while True:
-            due = self.sink.due_in()
-            is_due = not self._pending.wait(IDLE_SECONDS if due is None else due) and due is not None
-            if not self._pending.is_set() and not is_due and self._rest():
-                return
-            if not is_due:
-                self._hurry.wait(LINGER_SECONDS)
-                self._pending.clear()
-            try:
-                with self._delivering:
-                    self._deliver_all(also_nothing=is_due)
-                self.sink.delivered()
-                if self._queue:
-                    self._pending.set()
-            except Exception as error:  # noqa: BLE001 - a watcher's fault is never the call's
-                self._warn(error)
-                self._hurry.wait(1.0)
-                self._pending.set()
+        while self._has_work():
+            if not self._is_asked:
+                self._doze(LINGER_SECONDS)
+            if not self._deliver_all() and not self._is_asked:
+                self._doze(PAUSE_SECONDS)
             if self._ending:
                 return
 
+    def _has_work(self) -> bool:
+        """Wait until there is something to do; False if that takes long, and the thread is over."""
+        while not self._is_asked:
+            self._sleeps = True
+            due = self.sink.due_in()
+            if self._queue or due == 0:
+                break
+            was_woken = self._doze(IDLE_SECONDS if due is None else due)
+            if not was_woken and due is None and self._rest():
+                return False
+        self._sleeps = False
+        with suppress(Empty):
+            while True:  # several may have rung
+                self._bell.get_nowait()
+        return True
+
     def _rest(self) -> bool:
         """End the thread if there is nothing to do; the next span starts another."""
-        with self._lock:
+        with self._changed:
+            if self._queue or self._is_asked:  # it came just now, and saw a thread
+                return False
             self._thread = None
-            if self._queue:  # it came just now, and saw a thread
-                self._thread = threading.current_thread()
-        return self._thread is None
+        return True
 
-    def _deliver_all(self, *, also_nothing: bool) -> None:
-        if also_nothing and not self._queue:
-            self.sink.deliver([], at_exit=self._ending)
+    def _doze(self, seconds: float) -> bool:
+        """Wait so long, or until the bell rings; whether it did."""
+        try:
+            self._bell.get(timeout=seconds)
+        except Empty:
+            return False
+        return True
+
+    @property
+    def _is_asked(self) -> bool:
+        return self._asked > self._answered
+
+    def _deliver_all(self, patience: float = -1) -> bool:
+        """Deliver what waits, and what the sink has put by; whether that went well.
+
+        patience: seconds to wait for another delivery; by default as long as it takes.
+        """
+        asked, went_well = self._asked, self._delivering.acquire(timeout=patience)
+        if went_well:
+            try:
+                if self._queue or self.sink.due_in() is not None:
+                    self._deliver_waiting(self._deliver)
+            except Exception as error:  # noqa: BLE001 - a watcher's fault is never the call's
+                went_well = False
+                self._warn(error)
+            finally:
+                self._delivering.release()
+        with self._changed:
+            self._answered = max(asked, self._answered)
+            self._changed.notify_all()
+        if went_well:
+            self._tell_of_delivery()
+        return went_well
+
+    def _tell_of_delivery(self) -> None:
+        try:
+            self.sink.delivered()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._warn(error)
+
+    def _deliver(self, batch: list[Span]) -> int:
+        left = self._until - time.monotonic() if self._is_asked else 0.0
+        return self.sink.deliver(batch, within=left if left > 0 else None)
+
+    def _deliver_waiting(self, deliver: Callable[[list[Span]], int]) -> None:
         waiting = len(self._queue)  # what comes meanwhile waits for company again
-        while waiting > 0 and (batch := list(self._queue)[: self.sink.batch]):
+        while True:
+            batch = list(self._queue)[: min(waiting, self.sink.batch)]
+            self._forget(batch, deliver(batch))
             waiting -= len(batch)
-            self._forget(batch, self.sink.deliver(batch, at_exit=self._ending))
+            if waiting <= 0 or not self._queue:
+                return
 
-    def _forget(self, batch: list[Span], refused: int = 0) -> None:
-        self.last_error = None
-        self.delivered += len(batch) - refused
-        self._drop(refused)
-        for _ in batch:
-            self._queue.popleft()
+    def _forget(self, batch: list[Span], refused: int) -> None:
+        with self._changed:
+            self.last_error = None
+            self.delivered += len(batch) - refused
+            self.dropped += refused
+            for span in batch:
+                if self._queue and self._queue[0] is span:  # else it was put by: the process ends
+                    self._queue.popleft()
+                    self._left += 1
+
+    def _put_rest_by(self) -> None:
+        rest = []
+        while self._queue:
+            with suppress(IndexError):  # another thread does so as well
+                rest.append(self._queue.popleft())
+        if rest and (lost := self.sink.put_by(rest)):
+            self._drop(lost)
+            why = self.sink.obstacle or self.last_error or "there was no time"
+            warn_once_a_minute(
+                f"{self.sink.name} at the end", "%d spans are lost with the end of the process: %s", lost, why
+            )
 
     def _drop(self, number: int) -> None:
-        with self._lock:
+        with self._changed:
             self.dropped += number
 
     def _warn(self, error: Exception) -> None:
@@ -225,6 +356,14 @@ class Recorder:
 def status() -> list[Delivery]:
     """How deliveries go to each place that spans of this process went to."""
     return [recorder.status for recorder in _recorders]
+
+
+def flush(timeout: float) -> bool:
+    """Have all that waits delivered within so many seconds, to all places at once; whether all of it is safe."""
+    until = time.monotonic() + timeout
+    answers = [recorder.flush(until) for recorder in list(_recorders)]
+    took = [answer() for answer in answers]  # each, whatever the others say
+    return all(took)
 
 
 _recorders: list[Recorder] = []
@@ -248,13 +387,20 @@ def _end_with_process() -> None:
 
 
 def _end_all() -> None:
+    until = time.monotonic() + EXIT_SECONDS
     for recorder in _recorders:
-        recorder.end()
+        recorder.begin_end(until)
+    for recorder in _recorders:
+        try:
+            recorder.end(until)
+        except Exception:  # another's spans are not to be lost for it
+            logger.exception("spans for %s may be lost with the end of the process", recorder.sink.name)
 
 
 def _after_fork() -> None:
     for recorder in _recorders:
         recorder._reset()
+        recorder.sink.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

@@ -68,21 +68,16 @@ class Tracer:
         above = trace.get_current_span().get_span_context() if parent is None else parent
         context = None if parent is None else trace.set_span_in_context(trace.NonRecordingSpan(parent))
         mirror = self._tracer.start_span(name, context, _KINDS[kind], attributes)
-        own = mirror.get_span_context()
-        is_applications = own.is_valid and own.span_id != above.span_id
-        if not is_applications:
-            flags = _RECORDED if self.recorders else _UNRECORDED
+        own, recorders = mirror.get_span_context(), self.recorders
+        if own.is_valid and own.span_id != above.span_id:
+            # An application's provider sends its spans itself, or has decided to send none of this trace.
+            recorders = tuple([recorder for recorder in recorders if not recorder.yields])
+        else:
+            flags = _RECORDED if recorders else _UNRECORDED
             if above.is_valid:
                 flags = above.trace_flags  # whether a trace is recorded is decided where it begins
-            own = SpanContext(
-                above.trace_id if above.is_valid else trace_id(),
-                random_bits(64) or 1,
-                False,
-                flags,
-                above.trace_state,
-            )
-        # An application's provider sends its spans itself, or has decided to send none of this trace.
-        recorders = tuple(r for r in self.recorders if not (is_applications and r.yields))
+            of_trace = above.trace_id if above.is_valid else trace_id()
+            own = SpanContext(of_trace, random_bits(64) or 1, False, flags, above.trace_state)
         return OpenSpan(name, kind, attributes, own, above, mirror, recorders)
 
 
