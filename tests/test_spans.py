@@ -14,9 +14,11 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
+from books import counting_steps
 from calls import HOUR, MOMENT, SECOND, add, call, ids, kept
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from keeping import on_sqlite
 from sqlalchemy import Engine, event
 
 from aistrale import telemetry
@@ -27,12 +29,12 @@ from aistrale.records import Percentiles, Summary, moment
 from aistrale.spans import USAGE_ATTRIBUTES, Span, SpanEvent, from_json, to_json
 from aistrale.store.filters import SpanFilter
 from aistrale.store.schema import to_picodollars
-from aistrale.store.spans import CHUNK
+from aistrale.store.spans import CHUNK, position_of
 from aistrale.store.store import Store
 from aistrale.store.summaries import GROUPINGS
 from aistrale.store.totals import Durations, bucket_of
 
-on_books = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+on_books = settings(max_examples=25)
 """For tests that write what hypothesis makes up: each example adds to the same books."""
 
 MINUTE = 60 * SECOND
@@ -249,6 +251,110 @@ def test_any_text_can_be_looked_for(store: Store, text: str) -> None:
         assert (name, ids(kept(store, **{name: text}))) == (name, [span.span_id])
 
 
+def test_long_texts_of_many_bytes_can_be_looked_for(store: Store) -> None:
+    """All of them together, and though they begin alike: an index holds less than three kilobytes."""
+    rng = random.Random(7)
+    names = ("model", "provider", "session", "user", "surface", "operation")
+    texts = {name: "".join(chr(rng.randrange(0x20000, 0x2A000)) for _ in range(199)) for name in names}
+    span, other = call(**texts), call(**{name: text[:-1] + "x" for name, text in texts.items()})
+    add(store, [span, other])
+    for name in names:
+        assert (name, ids(kept(store, **{name: texts[name]}))) == (name, [span.span_id])
+
+
+def nothing_or_little() -> list[tuple[dict[str, Any], int]]:
+    """What none of `many_calls` is, or one, and how many are."""
+    rare = {"model": "rare", "min_cost": Decimal(5), "min_latency": 60.0, "status": "error", "surface": "cli"}
+    nowhere = {"model": "x", "min_cost": Decimal(6), "min_latency": 99.0, "provider": "x", "operation": "execute_tool"}
+    asked: list[tuple[dict[str, Any], int]] = [({name: value}, 1) for name, value in rare.items()]
+    asked += [({name: value, **whose}, 0) for name, value in nowhere.items() for whose in ({}, {"user": "ada"})]
+    asked += [({"tag": "a", "model": "x"}, 0), ({"tag": "a", "model": "rare"}, 1), (rare, 1)]
+    return [*asked, ({"model": "rare", "status": "ok"}, 0), ({"model": "gpt-4o", "min_cost": Decimal(5)}, 0)]
+
+
+def many_calls(store: Store) -> int:
+    """Ten hours of calls by one user, one of which is like none of the others."""
+    calls = [call(MOMENT + n * 6 * SECOND, user="ada", tags=["a"], cost="0.01") for n in range(6000)]
+    odd = {"model": "rare", "surface": "cli", "error": "Timeout", "cost": "5", "user": "ada", "tags": ["a"]}
+    return len(add(store, [*calls, call(MOMENT + 3 * HOUR, 70, **odd)]))
+
+
+@on_sqlite
+def test_a_question_that_little_answers_does_not_read_it_all(store: Store) -> None:
+    """Far fewer steps than there are spans, whatever it is that hardly any of them is."""
+    number = many_calls(store)
+    for wanted, found in nothing_or_little():
+        with counting_steps(store) as steps:
+            assert (wanted, len(kept(store, **wanted))) == (wanted, found)
+        assert 100 * steps["hundreds"] < number, wanted
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    "wanted", [{}, {"model": "gpt-4o"}, {"tag": "a"}, {"user": "ada", "min_latency": 0.5}], ids=str
+)
+def test_a_page_of_many_does_not_read_the_rest(store: Store, wanted: dict[str, Any]) -> None:
+    """The newest are where it begins."""
+    number = many_calls(store)
+    with counting_steps(store) as steps:
+        assert len(kept(store, 10, **wanted)) == 10
+    assert 100 * steps["hundreds"] < number
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_is_asked_together_is_found_page_by_page(store: Store, seed: int) -> None:
+    """All of it, and nothing else, in its order, whenever it was written."""
+    rng = random.Random(seed)
+    spans = made_up(rng, 300)
+    for at in range(0, len(spans), 60):
+        add(store, spans[at : at + 60])
+    spans.sort(key=lambda span: (span.start, span.span_id, span.trace_id), reverse=True)
+    for _ in range(20):
+        wanted = dict(rng.sample(sorted(ASKED.items()), rng.randrange(1, 4)))
+        wanted["since"], wanted["until"] = (MOMENT + rng.randrange(4 * HOUR) for _ in range(2))
+        if wanted["until"] < wanted["since"]:
+            del wanted["since"], wanted["until"]
+        found: list[Span] = []
+        while page := store.spans.find(SpanFilter(**wanted), 7, position_of(found[-1]) if found else None):
+            found += page
+        assert found == [span for span in spans if answers(span, SpanFilter(**wanted))]
+
+
+ASKED = {
+    "operation": "chat",
+    "provider": "openai",
+    "model": "gpt-4o",
+    "surface": "sdk",
+    "status": "error",
+    "user": "ada",
+    "tag": "b",
+    "min_cost": Decimal(7),
+    "min_latency": 3.0,
+}
+
+
+def answers(span: Span, wanted: SpanFilter) -> bool:
+    names = ("operation", "provider", "model", "surface", "status")
+    return (
+        in_window(span, wanted)
+        and all(getattr(wanted, name) in (None, getattr(span, name)) for name in names)
+        and wanted.user in (None, span.user_id)
+        and (wanted.tag is None or wanted.tag in span.tags)
+        and (wanted.min_cost is None or (span.cost is not None and span.cost >= wanted.min_cost))
+        and (wanted.min_latency is None or span.latency >= wanted.min_latency)
+    )
+
+
+def test_a_call_that_was_priced_anew_is_found_by_what_it_costs_now(store: Store) -> None:
+    """Though nothing that dear was there when it was written."""
+    store.record([call(MOMENT + n * HOUR, model="ours", cost=None, input_tokens=1_000_000) for n in range(3)])
+    telemetry.set_price("ours", input=3)
+    assert telemetry.query(min_cost=3) == []
+    telemetry.reprice()
+    assert len(telemetry.query(min_cost=3)) == 3
+    assert telemetry.query(min_cost="3.01") == []
+
+
 def walk(size: int, **filters: Any) -> list[Span]:
     """All spans, page by page."""
     page = telemetry.query(limit=size, **filters)
@@ -419,7 +525,7 @@ def test_summaries_add_up_after_repricing_and_purging(store: Store) -> None:
     for span in spans:
         if span.is_inference:
             cost, before = book.cost(span), (span.cost, span.cost_source, span.price_version)
-            span.cost, span.cost_source, span.price_version = astuple(cost) if cost else (None, None, None)
+            span.cost, span.cost_source, span.price_version = cost or (None, None, None)
             changed += before != (span.cost, span.cost_source, span.price_version)
     assert telemetry.reprice() == changed
     assert_add_up(store, spans, [WINDOWS["all"], WINDOWS["inside hours"]])
@@ -437,7 +543,7 @@ def test_summaries_add_up_after_repricing_and_purging(store: Store) -> None:
     store.spans.purge(MOMENT + 5 * HOUR)
     assert_add_up(store, [], [WINDOWS["all"]])
     with store.database.read() as connection:
-        for table in ("spans", "span_tags", "span_hours"):
+        for table in ("spans", "span_tags", "span_hours", "span_peaks"):
             assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() == 0
 
 
@@ -665,7 +771,7 @@ def test_moments_are_told_to_the_microsecond() -> None:
 
 
 def test_sums_that_lack_something_are_taken_from_as_far_as_they_have_it(store: Store) -> None:
-    """An upgrade once emptied the histograms of the hours before it, and not their counts."""
+    """Histograms that were emptied, and counts that were not, are no reason to fail."""
     add(store, [call(MOMENT + n, 1.0 + n) for n in range(10)])
     with store.database.write() as connection:
         nothing = "x'0000'" if store.database.is_sqlite else r"'\x0000'"

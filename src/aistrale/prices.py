@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from aistrale.forks import gate
 from aistrale.logs import warn_once_a_minute
@@ -55,16 +55,16 @@ class Price:
     def of(self, usage: Usage) -> Decimal:
         """What so many tokens cost."""
         read, written = usage.cache_read_tokens, usage.cache_write_tokens
-        amount = max(0, usage.input_tokens - read - written) * self.input + usage.output_tokens * self.output
+        plain = EXACT.multiply(max(0, usage.input_tokens - read - written), self.input)
+        amount = EXACT.fma(usage.output_tokens, self.output, plain)
         if read:
-            amount += read * (self.input if self.cache_read is None else self.cache_read)
+            amount = EXACT.fma(read, self.input if self.cache_read is None else self.cache_read, amount)
         if written:
-            amount += written * (self.input if self.cache_write is None else self.cache_write)
-        return amount / _MILLION
+            amount = EXACT.fma(written, self.input if self.cache_write is None else self.cache_write, amount)
+        return EXACT.divide(amount, _MILLION)
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """An amount, who says so, and for the table its version."""
 
     amount: Decimal
@@ -100,12 +100,11 @@ class PriceBook:
         models: its names, as it answered and as it was asked for. address: its host. when: in nanoseconds since
         1970; prices change.
         """
-        with localcontext(EXACT):
-            try:
-                cost = self._overridden(provider, models, usage) or _from_table(provider, models, usage, address, when)
-            except ArithmeticError:  # a price no number is large enough for
-                return None
-            return cost if cost is not None and 0 <= cost.amount <= MOST_DOLLARS else None
+        try:
+            cost = self._overridden(provider, models, usage) or _from_table(provider, models, usage, address, when)
+        except ArithmeticError:  # a price no number is large enough for
+            return None
+        return cost if cost is not None and 0 <= cost.amount <= MOST_DOLLARS else None
 
     def _overridden(self, provider: str | None, models: list[str], usage: Usage) -> Cost | None:
         if not self._overrides:
@@ -141,7 +140,8 @@ class _Entry:
 def _amount(entry: _Entry, usage: Usage, when: int) -> Decimal:
     if entry.plain is not None and usage.cache_read_tokens + usage.cache_write_tokens <= usage.input_tokens:
         return entry.plain.of(usage)  # as the library would say, in a tenth of the time: every call is priced
-    amount: Decimal = entry.info.get_prices(moment(when)).calc_price(_taken(usage))["total_price"]
+    with localcontext(EXACT):
+        amount: Decimal = entry.info.get_prices(moment(when)).calc_price(_taken(usage))["total_price"]
     return amount
 
 

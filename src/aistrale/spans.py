@@ -71,7 +71,7 @@ class Span:
     @property
     def is_inference(self) -> bool:
         """Whether a model was asked: these are the calls that are counted and priced."""
-        return self.operation in INFERENCE
+        return str(self.attributes.get("gen_ai.operation.name")) in INFERENCE
 
     @property
     def provider(self) -> str | None:
@@ -116,7 +116,7 @@ class Span:
     @property
     def usage(self) -> Usage | None:
         """The tokens used; None if they are not known."""
-        counts = [self.attributes.get(name) for name in USAGE_ATTRIBUTES.values()]
+        counts = [*map(self.attributes.get, USAGE_ATTRIBUTES.values())]
         if counts[0] is None and counts[1] is None:
             return None
         return Usage(*[int(count or 0) for count in counts])

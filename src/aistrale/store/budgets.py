@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, literal, select, tuple_
 
 from aistrale.exceptions import BudgetExceededError
 from aistrale.records import Budget, Spend
 from aistrale.spans import Span
-from aistrale.store.database import Database
+from aistrale.store.database import BUSY_SECONDS, Database, insert_many
 from aistrale.store.events import EventLog, Transaction
 from aistrale.store.filters import as_text
-from aistrale.store.schema import budget_spend, budgets, rounded, span_tags, spans
+from aistrale.store.peaks import changed_since, newest_change
+from aistrale.store.schema import budget_spend, budgets, rounded, span_tags, spans, to_picodollars
 
 _SCOPE_COLUMNS = {"session": spans.c.session_id, "user": spans.c.user_id, "tag": span_tags.c.tag}
 
@@ -40,7 +42,7 @@ class BudgetStore:
         thresholds = tuple(map(rounded, budget.thresholds))
         budget = replace(budget, limit=rounded(budget.limit), thresholds=thresholds)
         now = time.time_ns()
-        with self._events.transaction() as transaction:
+        with self._seen(budget, now) as seen, self._events.transaction() as transaction:
             connection = transaction.connection
             goes_on = _counts_as_before(connection, budget)
             connection.execute(delete(budgets).where(budgets.c.name == budget.name))
@@ -59,12 +61,19 @@ class BudgetStore:
                 )
             )
             if goes_on:
-                for row in _of_period(connection, budget, now):
-                    _note(transaction, Spend(budget, row.period, row.scope_value, row.spent), _told_of(budget, row))
+                _note_all(transaction, budget, now, _kept_of_period(connection, budget, now))
             else:
-                for spend in _spent_so_far(connection, budget, now):
-                    _note(transaction, spend, ())
+                present = time.time_ns()
+                if seen is None or budget.period_of(present) != budget.period_of(now):
+                    seen, now = _Seen(connection, budget, present), present
+                _note_all(transaction, budget, now, {value: (spent, ()) for value, spent in seen.by(connection)})
         return budget
+
+    @contextmanager
+    def _seen(self, budget: Budget, now: int) -> Iterator[_Seen | None]:
+        """What a budget's period has seen, added up before others have to wait; None if it is counted already."""
+        with self._database.read() as connection:
+            yield None if _counts_as_before(connection, budget) else _Seen(connection, budget, now)
 
     def remove(self, name: str) -> bool:
         """Forget a budget; whether there was one."""
@@ -102,9 +111,9 @@ class BudgetStore:
                 if amount and (period == budget.period_of(now) or _kept(transaction.connection, budget, period, value)):
                     _add(transaction, budget, period, value, amount)
 
-    def purge(self, before: int) -> None:
+    def purge(self, before: int, patience: float = BUSY_SECONDS) -> None:
         """Forget what was spent in periods that ended before then."""
-        with self._database.write() as connection:
+        with self._database.write(patience) as connection:
             for budget in _read(connection):
                 ended = budget_spend.c.period < budget.period_of(before)
                 connection.execute(delete(budget_spend).where(budget_spend.c.budget == budget.name, ended))
@@ -133,7 +142,7 @@ def _scope_values(budget: Budget, session: str | None, user: str | None, tags: I
         yield ""
         return
     present = {"session": (session,), "user": (user,), "tag": tuple(tags)}[budget.scope]
-    for value in map(as_text, present):
+    for value in dict.fromkeys(map(as_text, present)):  # a tag given twice is one
         if value and as_text(budget.scope_value) in (None, value):
             yield value
 
@@ -156,13 +165,9 @@ def _kept(connection: Connection, budget: Budget, period: str, value: str) -> Ro
     return connection.execute(select(budget_spend).where(_is_spend(budget, period, value))).one_or_none()
 
 
-def _told_of(budget: Budget, kept: Row[Any] | None) -> list[str]:
-    """The thresholds that were told of; before that was noted, all that were passed."""
-    if kept is None:
-        return []
-    if kept.told is not None:
-        return list(json.loads(kept.told))
-    return list(_passed(Spend(budget, kept.period, kept.scope_value, kept.spent)))
+def _told_of(kept: Row[Any] | None) -> list[str]:
+    """The thresholds that were told of."""
+    return [] if kept is None else list(json.loads(kept.told))
 
 
 def _sums(budget: Budget, costs: Iterable[tuple[Span, Decimal]]) -> dict[tuple[str, str], Decimal]:
@@ -177,7 +182,7 @@ def _sums(budget: Budget, costs: Iterable[tuple[Span, Decimal]]) -> dict[tuple[s
 def _add(transaction: Transaction, budget: Budget, period: str, value: str, amount: Decimal) -> None:
     kept = _kept(transaction.connection, budget, period, value)
     spent = max(Decimal(0), amount + (kept.spent if kept else 0))
-    _note(transaction, Spend(budget, period, value, rounded(spent)), _told_of(budget, kept))
+    _note(transaction, Spend(budget, period, value, rounded(spent)), _told_of(kept))
 
 
 def _passed(spend: Spend) -> dict[str, Decimal]:
@@ -188,19 +193,19 @@ def _passed(spend: Spend) -> dict[str, Decimal]:
 
 def _note(transaction: Transaction, spend: Spend, told: Iterable[str]) -> None:
     """Write what was spent, and tell of the thresholds it passes that were not told of yet."""
-    connection, passed = transaction.connection, _passed(spend)
+    whose = _is_spend(spend.budget, spend.period, spend.scope_value)
+    transaction.connection.execute(delete(budget_spend).where(whose))
+    insert_many(transaction.connection, budget_spend, [_row(transaction, spend, told)])
+
+
+def _row(transaction: Transaction, spend: Spend, told: Iterable[str]) -> tuple[Any, ...]:
+    """What was spent, as the drivers take it; thresholds it passes that were not told of yet are told of."""
+    passed = _passed(spend)
     for name, part in passed.items():
         if name not in told:
             transaction.emit("cost.threshold_exceeded", _told(spend, part))
-    values = {
-        "budget": spend.budget.name,
-        "period": spend.period,
-        "scope_value": spend.scope_value,
-        "spent": spend.spent,
-        "told": json.dumps(sorted({*told, *passed})),
-    }
-    connection.execute(delete(budget_spend).where(_is_spend(spend.budget, spend.period, spend.scope_value)))
-    connection.execute(insert(budget_spend).values(values))
+    names = json.dumps(sorted({*told, *passed}))
+    return spend.budget.name, spend.period, spend.scope_value, to_picodollars(spend.spent), names
 
 
 def _counts_as_before(connection: Connection, budget: Budget) -> bool:
@@ -210,27 +215,56 @@ def _counts_as_before(connection: Connection, budget: Budget) -> bool:
     return former is not None and (former.period, former.scope, former.scope_value) == counts
 
 
-def _of_period(connection: Connection, budget: Budget, now: int) -> Sequence[Row[Any]]:
-    """What was counted of a budget in the present period."""
+def _kept_of_period(connection: Connection, budget: Budget, now: int) -> dict[str, tuple[Decimal, Sequence[str]]]:
+    """What was counted of a budget in the present period, and told of."""
     table = budget_spend.c
     present = select(budget_spend).where(table.budget == budget.name, table.period == budget.period_of(now))
-    return connection.execute(present).all()
+    return {row.scope_value: (row.spent, json.loads(row.told)) for row in connection.execute(present)}
 
 
-def _spent_so_far(connection: Connection, budget: Budget, now: int) -> Iterator[Spend]:
-    """What the present period has seen, as far as its spans are there."""
-    column = _SCOPE_COLUMNS.get(budget.scope)
-    query = select(func.sum(spans.c.cost)).where(spans.c.start_time >= budget.begin(now), spans.c.cost.is_not(None))
-    if budget.scope == "tag":
-        tagged = and_(span_tags.c.trace_id == spans.c.trace_id, span_tags.c.span_id == spans.c.span_id)
-        query = query.join(span_tags, tagged)
-    if column is not None:
-        query = query.add_columns(column).where(column.is_not(None)).group_by(column)
-        if budget.scope_value is not None:
-            query = query.where(column == as_text(budget.scope_value))
-    for amount, *value in connection.execute(query):
-        if amount:
-            yield Spend(budget, budget.period_of(now), value[0] if value else "", amount)
+def _note_all(
+    transaction: Transaction, budget: Budget, now: int, entries: Mapping[str, tuple[Decimal, Sequence[str]]]
+) -> None:
+    """Write what was spent in the present period, and tell of the thresholds that were not told of yet."""
+    period = budget.period_of(now)
+    table = budget_spend.c
+    transaction.connection.execute(delete(budget_spend).where(table.budget == budget.name, table.period == period))
+    rows = [_row(transaction, Spend(budget, period, value, spent), told) for value, (spent, told) in entries.items()]
+    insert_many(transaction.connection, budget_spend, rows)
+
+
+class _Seen:
+    """What a budget's period has seen, as far as its spans are there, as of one state of the database."""
+
+    def __init__(self, connection: Connection, budget: Budget, now: int) -> None:
+        self._connection, self._budget, self._begin = connection, budget, budget.begin(now)
+        self._change = newest_change(connection)
+        self._amounts = self._sums(connection, self._begin)
+
+    def by(self, later: Connection) -> Iterator[tuple[str, Decimal]]:
+        """As of a later state: only where something has changed since, it is added up again."""
+        amounts = dict(self._amounts)
+        for since, until in changed_since(later, self._change):
+            begin = max(since, self._begin)
+            for connection, sign in ((self._connection, -1), (later, 1)):
+                for value, amount in self._sums(connection, begin, until).items():
+                    amounts[value] = amounts.get(value, Decimal(0)) + sign * amount
+        return ((value, amount) for value, amount in amounts.items() if amount)
+
+    def _sums(self, connection: Connection, begin: int, until: int | None = None) -> dict[str, Decimal]:
+        column = _SCOPE_COLUMNS.get(self._budget.scope, literal(""))
+        query = select(column, func.sum(spans.c.cost)).where(spans.c.start_time >= begin, spans.c.cost.is_not(None))
+        if until is not None:
+            query = query.where(spans.c.start_time < until)
+        if self._budget.scope == "tag":
+            tagged = and_(span_tags.c.trace_id == spans.c.trace_id, span_tags.c.span_id == spans.c.span_id)
+            query = query.join(span_tags, tagged)
+        if self._budget.scope_value is not None:
+            query = query.where(column == as_text(self._budget.scope_value))
+        if self._budget.scope != "all":
+            query = query.group_by(column)
+        # NULL is left out here: by an index that lacks it, SQLite would read the whole table.
+        return {whose: amount for whose, amount in connection.execute(query) if amount and whose is not None}
 
 
 def _told(spend: Spend, part: Decimal) -> dict[str, Any]:

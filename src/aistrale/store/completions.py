@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 
 from sqlalchemy import delete, func, insert, select, update
 
 from aistrale.exceptions import StoreError
-from aistrale.store.database import Database
+from aistrale.store.database import BUSY_SECONDS, Database
 from aistrale.store.schema import response_cache
 
 _USE_SECONDS = 60
@@ -16,6 +17,9 @@ _USE_SECONDS = 60
 
 _PATIENCE = 0.25
 """Seconds: a call waits for its answer to be kept."""
+
+_CHUNK = 500
+"""Answers that one transaction purges, so that writers never wait long."""
 
 
 class CompletionStore:
@@ -62,7 +66,11 @@ class CompletionStore:
         with self._database.write() as connection:
             return connection.execute(delete(response_cache)).rowcount
 
-    def purge(self, before: int) -> int:
-        """Forget the answers that were kept before then; returns how many."""
-        with self._database.write() as connection:
-            return connection.execute(delete(response_cache).where(response_cache.c.stored < before)).rowcount
+    def purging(self, before: int, patience: float = BUSY_SECONDS) -> Iterator[int]:
+        """Forget the answers that were kept before then, some hundred at each step, which tells how many."""
+        table, some = response_cache.c, _CHUNK
+        old = select(table.key).where(table.stored < before).limit(_CHUNK)
+        while some == _CHUNK:
+            with self._database.write(patience) as connection:
+                some = connection.execute(delete(response_cache).where(table.key.in_(old))).rowcount
+            yield some

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, text
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InvalidatePoolError, SQLAlchemyError
 
 from aistrale.exceptions import StoreError
 from aistrale.forks import gate
+from aistrale.store.faults import FOREIGN, advice, is_about_the_file, said
 from aistrale.store.location import make_private, shown, sqlite_path
 from aistrale.store.migrations import MIGRATIONS, Migration, migrate, version_of
+from aistrale.store.postgres import CONNECT_SECONDS, KEEPALIVE, NO_DRIVER, ask
 
 BUSY_SECONDS = 10.0
 """How long a writer waits for another process's transaction to end."""
-
-CONNECT_SECONDS = 5
 
 _HEADER = b"SQLite format 3\0"
 
@@ -96,6 +96,8 @@ class Database:
 
     def close(self) -> None:
         """Close the connections. The next use opens others."""
+        if self._engine is None:  # or another thread opens it, and that may be waiting for a server that is silent
+            return
         with self._lock:
             engine, self._engine = self._engine, None
         if engine is not None:
@@ -130,11 +132,13 @@ class Database:
             yield
         except (DataError, IntegrityError, OverflowError, UnicodeError) as error:
             origin = _origin(error)
-            message = f"{self.name} cannot hold a value that was given: {_said(origin)}."
+            message = f"{self.name} cannot hold a value that was given: {said(origin)}."
             raise StoreError(message, unfit=True) from origin
         except (SQLAlchemyError, OSError) as error:
             origin = _origin(error)
-            message = f"{self.name}: {_said(origin)}. {_advice(origin, self.is_sqlite)}"
+            if is_about_the_file(origin):
+                self.close()
+            message = f"{self.name}: {said(origin)}. {advice(origin, self.is_sqlite)}"
             raise StoreError(message, unavailable=True) from origin
 
 
@@ -169,7 +173,7 @@ def _sqlite(path: Path) -> Engine:
     make_private(path.parent)
     if path.is_file() and 0 < path.stat().st_size < len(_HEADER):
         # SQLite would take it for empty, and write over it.
-        raise StoreError(f"sqlite:///{path}: it is too short to be a database. {_FOREIGN}.", unavailable=True)
+        raise StoreError(f"sqlite:///{path}: it is too short to be a database. {FOREIGN}.", unavailable=True)
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))  # its WAL and index files take its mode
     engine = create_engine(
@@ -209,82 +213,35 @@ def _write_ahead(connection: Any) -> None:
             time.sleep(0.01)
 
 
-_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
-"""How soon a connection that died is known to be dead: 20 s."""
-
-
 def _postgres(url: str) -> Engine:
     try:
-        return create_engine(
+        engine = create_engine(
             url,
-            connect_args={"connect_timeout": CONNECT_SECONDS, **_KEEPALIVE},
-            pool_pre_ping=True,
+            connect_args={"connect_timeout": CONNECT_SECONDS, **KEEPALIVE},
             isolation_level="READ COMMITTED",  # whatever the server's default: who waited for a turn sees what was done
             hide_parameters=True,
         )
     except ImportError as error:
-        raise StoreError('PostgreSQL needs its driver: pip install "aistrale[server]"', unavailable=True) from error
+        raise StoreError(NO_DRIVER, unavailable=True) from error
+
+    @event.listens_for(engine, "checkout")
+    def hear(connection: Any, _record: Any, _taken: Any) -> None:
+        # As `pool_pre_ping` does, which waits without a limit for whoever is there and says nothing.
+        try:
+            ask(connection, b"")
+        except (engine.dialect.loaded_dbapi.Error, OSError) as error:
+            raise InvalidatePoolError from error
+
+    return engine
+
+
+def is_busy(error: StoreError) -> bool:
+    """Whether others write just now, and nothing else is wrong."""
+    cause = error.__cause__
+    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or getattr(cause, "sqlstate", None) == "55P03"
 
 
 def _origin(error: Exception) -> BaseException:
     """The driver's own error: SQLAlchemy's repeats the statement."""
     return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-
-
-def _said(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error).strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
-
-
-_LOCKED = "Another process holds it for long: look for one that is stuck, or try again"
-_FORBIDDEN = "Give this user the right to write there, or set AISTRALE_HOME elsewhere"
-_FULL = "Make room on the disk; what was not written yet is kept as long as there is room for it"
-_DAMAGED = "The file is damaged: keep a copy, then restore a backup or move it away"
-_FOREIGN = "The file is no SQLite database: move it away, or set AISTRALE_HOME or AISTRALE_DATABASE_URL"
-_NO_FOLDER = "Look whether its folder exists and may be written, or set AISTRALE_HOME elsewhere"
-
-_BY_SQLITE_CODE = {
-    sqlite3.SQLITE_BUSY: _LOCKED,
-    sqlite3.SQLITE_LOCKED: _LOCKED,
-    sqlite3.SQLITE_READONLY: _FORBIDDEN,
-    sqlite3.SQLITE_PERM: _FORBIDDEN,
-    sqlite3.SQLITE_FULL: _FULL,
-    sqlite3.SQLITE_CORRUPT: _DAMAGED,
-    sqlite3.SQLITE_NOTADB: _FOREIGN,
-    sqlite3.SQLITE_CANTOPEN: _NO_FOLDER,
-    sqlite3.SQLITE_IOERR: "Look at the disk: reading or writing failed, or there is no room",
-}
-_BY_ERRNO = {
-    errno.EISDIR: "Name a file in AISTRALE_DATABASE_URL, or move the folder away",
-    errno.EACCES: _FORBIDDEN,
-    errno.EPERM: _FORBIDDEN,
-    errno.EROFS: _FORBIDDEN,
-    errno.ENOSPC: _FULL,
-    errno.ENOTDIR: _NO_FOLDER,
-    errno.ENOENT: _NO_FOLDER,
-}
-
-_BY_SQLSTATE = {  # PostgreSQL's appendix A
-    "55P03": _LOCKED,
-    "42501": "Give this user the right to do so on the server, or name another in AISTRALE_DATABASE_URL",
-    "53100": "Make room on the server's disk; what was not written yet is kept meanwhile",
-    "53300": "The server has too many connections: raise its max_connections, or end some",
-    "28P01": "Look at the user and the password in AISTRALE_DATABASE_URL",
-    "3D000": "Create that database on the server, or name another in AISTRALE_DATABASE_URL",
-}
-
-
-def _advice(error: BaseException, is_sqlite: bool) -> str:
-    advice = None
-    if isinstance(error, sqlite3.Error):
-        advice = _BY_SQLITE_CODE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
-    elif isinstance(error, OSError) and error.errno is not None:
-        advice = _BY_ERRNO.get(error.errno)
-    elif (state := getattr(error, "sqlstate", None)) is not None:
-        advice = _BY_SQLSTATE.get(state)
-    if advice is None:
-        advice = "Look whether the database server is up and AISTRALE_DATABASE_URL names it rightly"
-        if is_sqlite:
-            advice = "Look at the file AISTRALE_HOME or AISTRALE_DATABASE_URL leads to"
-    return f"{advice}."

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, func, select, text
 
 from aistrale.records import Event, EventType
 from aistrale.store.database import BUSY_SECONDS, Database, insert_many
@@ -32,12 +32,12 @@ class Transaction:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._emitted: list[tuple[EventType, Mapping[str, Any]]] = []
+        self._emitted: list[tuple[EventType, str]] = []
         self._rows: list[tuple[str, EventType, int, str]] = []
 
     def emit(self, type: EventType, data: Mapping[str, Any]) -> None:
         """Have an event written with the rows."""
-        self._emitted.append((type, data))
+        self._emitted.append((type, encode(data)))
 
     def write_events(self) -> None:
         """Write what was emitted; the transaction's end does. Ids go on from the last one: writers take turns."""
@@ -45,17 +45,17 @@ class Transaction:
             return
         newest = self.connection.execute(select(func.max(events.c.id))).scalar()
         first = max(time.time_ns(), int(newest.removeprefix(_PREFIX), 16) + 1 if newest else 0)
-        for time_, (type, data) in enumerate(self._emitted, first):
-            self._rows.append((_id(time_), type, time_, encode(data)))
+        self._rows = [(_id(time_), type, time_, data) for time_, (type, data) in enumerate(self._emitted, first)]
         insert_many(self.connection, events, self._rows)
 
     @property
     def written(self) -> list[Event]:
         """The events as they were written."""
-        return [
-            Event(id, type, time_, data)
-            for (id, type, time_, _), (_, data) in zip(self._rows, self._emitted, strict=True)
-        ]
+        return [Event(id, type, time_, json.loads(data)) for id, type, time_, data in self._rows]
+
+
+_IN_INDEX = text("type <> 'inference.completed'")
+"""What the index by type holds, in the very words it was made with."""
 
 
 def _id(time_: int) -> str:
@@ -93,20 +93,20 @@ class EventLog:
             query = query.where(events.c.id > after)
         if type is not None:
             query = query.where(events.c.type == type)
+            if type != "inference.completed":
+                query = query.where(_IN_INDEX)
         with self._database.read() as connection:
             rows = connection.execute(query).all()
         return [Event(row.id, row.type, row.created, json.loads(row.data)) for row in rows]
 
-    def purge(self, before: int) -> int:
-        """Forget the events written before then; returns how many."""
-        purged = 0
+    def purging(self, before: int, patience: float = BUSY_SECONDS) -> Iterator[int]:
+        """Forget the events written before then, some thousand at each step, which tells how many."""
+        some = _CHUNK
         oldest = select(events.c.id).where(events.c.id < _id(before)).order_by(events.c.id).limit(_CHUNK)
-        while True:
-            with self._database.write() as connection:
+        while some == _CHUNK:
+            with self._database.write(patience) as connection:
                 some = connection.execute(delete(events).where(events.c.id.in_(oldest))).rowcount
-            purged += some
-            if some < _CHUNK:
-                return purged
+            yield some
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Have `subscriber` called with each event; the returned function ends that."""

@@ -12,6 +12,9 @@ from aistrale.exceptions import ConfigurationError
 
 DATABASE_VARIABLE = "AISTRALE_DATABASE_URL"
 
+LEDGER = "aistrale_migrations"
+"""The table that says which version a database is at."""
+
 _SQLITE = "sqlite:///"
 _POSTGRES = ("postgresql", "postgres", "postgresql+psycopg")
 

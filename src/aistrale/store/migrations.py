@@ -1,7 +1,8 @@
 """The books' tables as they came to be. A database is brought up to date by the steps it has not seen yet.
 
 Each step and its row in the ledger share a transaction, so a database is at one version or the next,
-never between. The words that differ between the databases are in `_WORDS`.
+never between. The words that differ between the databases are in `_WORDS`. Versions 1 to 7 were of the
+time before the first release, and no release reads them.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, inspect, text
 
 from aistrale.exceptions import StoreError
-
-LEDGER = "aistrale_migrations"
+from aistrale.store.location import LEDGER
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step. `statements` are SQL, with {bytes} for the type of binary data, {nothing} for two zero bytes of it."""
+    """One step. `statements` are SQL, with {bytes} for the type of binary data, and {by_key} after a table whose rows
+    are to lie in the order of its key.
+    """
 
     version: int
     name: str
@@ -28,7 +30,7 @@ class Migration:
 
 MIGRATIONS = (
     Migration(
-        1,
+        8,
         "spans",
         (
             """
@@ -64,7 +66,12 @@ MIGRATIONS = (
                 PRIMARY KEY (trace_id, span_id)
             )
             """,
-            "CREATE INDEX spans_by_start ON spans (start_time)",
+            # With all that spans are looked for by, so that those that do not match need not be read.
+            """
+            CREATE INDEX spans_by_start ON spans (
+                start_time, status, operation, provider, model, surface, session_id, user_id, duration, cost
+            )
+            """,
             "CREATE INDEX spans_by_session ON spans (session_id, start_time) WHERE session_id IS NOT NULL",
             "CREATE INDEX spans_by_user ON spans (user_id, start_time) WHERE user_id IS NOT NULL",
             """
@@ -100,6 +107,21 @@ MIGRATIONS = (
             )
             """,
             """
+            CREATE TABLE span_peaks (
+                begin_time BIGINT NOT NULL,
+                surface TEXT NOT NULL,
+                operation TEXT NOT NULL,
+                provider TEXT NOT NULL,
+                model TEXT NOT NULL,
+                status TEXT NOT NULL,
+                duration BIGINT NOT NULL,
+                cost BIGINT NOT NULL,
+                changed BIGINT NOT NULL,
+                PRIMARY KEY (begin_time, surface, operation, provider, model, status)
+            ) {by_key}
+            """,
+            "CREATE INDEX span_peaks_by_change ON span_peaks (changed)",
+            """
             CREATE TABLE prices (
                 model TEXT NOT NULL,
                 provider TEXT NOT NULL,
@@ -114,7 +136,7 @@ MIGRATIONS = (
         ),
     ),
     Migration(
-        2,
+        9,
         "prompts",
         (
             """
@@ -139,7 +161,7 @@ MIGRATIONS = (
         ),
     ),
     Migration(
-        3,
+        10,
         "tokens",
         (
             """
@@ -166,7 +188,7 @@ MIGRATIONS = (
         ),
     ),
     Migration(
-        4,
+        11,
         "events and budgets",
         (
             """
@@ -177,6 +199,8 @@ MIGRATIONS = (
                 data TEXT NOT NULL
             )
             """,
+            # Of the calls that went well the log is full.
+            "CREATE INDEX events_by_type ON events (type, id) WHERE type <> 'inference.completed'",
             """
             CREATE TABLE budgets (
                 name TEXT NOT NULL PRIMARY KEY,
@@ -195,13 +219,14 @@ MIGRATIONS = (
                 period TEXT NOT NULL,
                 scope_value TEXT NOT NULL,
                 spent BIGINT NOT NULL,
+                told TEXT NOT NULL,
                 PRIMARY KEY (budget, period, scope_value)
             )
             """,
         ),
     ),
     Migration(
-        5,
+        12,
         "response cache",
         (
             """
@@ -216,21 +241,11 @@ MIGRATIONS = (
             "CREATE INDEX response_cache_by_use ON response_cache (used)",
         ),
     ),
-    Migration(
-        6,
-        "thresholds told of",
-        ("ALTER TABLE budget_spend ADD COLUMN told TEXT",),
-    ),
-    Migration(
-        7,
-        "percentiles in buckets of two hundredths",
-        ("UPDATE span_hours SET latencies = {nothing}, first_tokens = {nothing}",),
-    ),
 )
 
 _WORDS = {
-    "sqlite": {"bytes": "BLOB", "nothing": "x'0000'"},
-    "postgresql": {"bytes": "BYTEA", "nothing": r"'\x0000'"},
+    "sqlite": {"bytes": "BLOB", "by_key": "WITHOUT ROWID"},
+    "postgresql": {"bytes": "BYTEA", "by_key": ""},
 }
 
 
@@ -244,9 +259,15 @@ def version_of(connection: Connection) -> int:
 def migrate(connection: Connection, migrations: Sequence[Migration], name: str) -> None:
     """Take the steps that are missing, in the caller's transaction, which must be the only one that writes.
 
-    Raises StoreError for a database that a newer version of this library has been at.
+    Raises StoreError for a database that a newer version of this library has been at, or one from before its release.
     """
-    at, newest = version_of(connection), migrations[-1].version
+    at, oldest, newest = version_of(connection), migrations[0].version, migrations[-1].version
+    if 0 < at < oldest:
+        raise StoreError(
+            f"{name} is at version {at}, from before the first release of aistrale, which reads none before {oldest}: "
+            "move it away, or use another database",
+            unavailable=True,
+        )
     if at > newest:
         raise StoreError(
             f"{name} is at version {at}, and this release of aistrale knows versions up to {newest}: "
@@ -258,7 +279,9 @@ def migrate(connection: Connection, migrations: Sequence[Migration], name: str) 
             text(f"CREATE TABLE {LEDGER} (version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied BIGINT NOT NULL)")
         )
     words = _WORDS[connection.dialect.name]
-    for step in migrations[at:]:
+    for step in migrations:
+        if step.version <= at:
+            continue
         for statement in step.statements:
             connection.exec_driver_sql(statement.format(**words))
         connection.execute(

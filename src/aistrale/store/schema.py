@@ -113,6 +113,20 @@ span_hours = Table(
     _required("first_tokens", LargeBinary),
 )
 
+span_peaks = Table(
+    "span_peaks",
+    metadata,
+    _key("begin_time", BigInteger),
+    _key("surface"),
+    _key("operation"),
+    _key("provider"),
+    _key("model"),
+    _key("status"),
+    _required("duration", BigInteger),
+    _required("cost", Money),
+    _required("changed", BigInteger),
+)
+
 prices = Table(
     "prices",
     metadata,
@@ -175,7 +189,7 @@ budget_spend = Table(
     _key("period"),
     _key("scope_value"),
     _required("spent", Money),
-    Column("told", Text),
+    _required("told"),
 )
 
 response_cache = Table(

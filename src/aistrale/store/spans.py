@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Row, bindparam, delete, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, delete, select, tuple_, update
 
 from aistrale.prices import MOST_DOLLARS, Cost
 from aistrale.records import Summary
 from aistrale.spans import INFERENCE, USAGE_ATTRIBUTES, Span
-from aistrale.store.database import Database, insert_many
+from aistrale.store.database import BUSY_SECONDS, Database, insert_many
 from aistrale.store.encoding import decode_events, encode, encode_events
 from aistrale.store.filters import SpanFilter, as_text, as_texts, conditions_of
+from aistrale.store.peaks import add_to_peaks, forget_peaks, narrowed
 from aistrale.store.schema import rounded, span_tags, spans, to_picodollars
 from aistrale.store.summaries import OF_HOURS, add_to_hours, summary
 
@@ -44,8 +46,8 @@ _POSITION = (spans.c.start_time, spans.c.span_id, spans.c.trace_id)
 
 
 class SpanStore:
-    """Every method raises StoreError if the database cannot do it, and then has changed nothing; but `purge` goes on
-    in transactions of CHUNK rows, and keeps what those before a failure did.
+    """Every method raises StoreError if the database cannot do it, and then has changed nothing; but `purging` goes
+    on in transactions of CHUNK rows, and keeps what those before a failure did.
     """
 
     def __init__(self, database: Database) -> None:
@@ -55,8 +57,8 @@ class SpanStore:
 
     def add(self, connection: Connection, batch: Iterable[Span]) -> list[Span]:
         """Write spans in the caller's transaction; the result is those that were not there yet."""
-        unseen = {(span.trace_id, span.span_id): span for span in batch}
-        rows = [_row(span) for span in unseen.values()]
+        unseen = {(span.trace_id, span.span_id): (span, _row(span)) for span in batch}
+        rows = [row for _, row in unseen.values()]
         with connection.begin_nested() as attempt:
             are_new = insert_many(connection, spans, rows)
             if not are_new:
@@ -64,15 +66,17 @@ class SpanStore:
         if not are_new:  # which is rare: see what is there already
             for key in _present(connection, unseen):
                 del unseen[key]
-            rows = [_row(span) for span in unseen.values()]
+            rows = [row for _, row in unseen.values()]
             insert_many(connection, spans, rows)
-        added = list(unseen.values())
+        added = [span for span, _ in unseen.values()]
         insert_many(
             connection,
             span_tags,
             [(as_text(tag), s.start, s.trace_id, s.span_id) for s in added for tag in sorted(set(s.tags))],
         )
-        add_to_hours(connection, map(SpanRow._make, rows))
+        written = [*map(SpanRow._make, rows)]
+        add_to_hours(connection, written)
+        add_to_peaks(connection, written)
         return added
 
     def reprice(
@@ -103,14 +107,20 @@ class SpanStore:
         if changed:
             connection.execute(_NEW_PRICE, [_price(span) for span, _ in changed])
         add_to_hours(connection, before, sign=-1)
-        add_to_hours(connection, (SpanRow._make(_row(span)) for span, _ in changed))
+        after_ = [SpanRow._make(_row(span)) for span, _ in changed]
+        add_to_hours(connection, after_)
+        add_to_peaks(connection, after_)
         return changed, position_of(_span(rows[-1])) if len(rows) == REPRICED else None
 
     def purge(self, before: int) -> int:
         """Forget the spans that started before then, the oldest first; returns how many."""
-        purged = 0
-        while True:
-            with self._database.write() as connection:
+        return sum(self.purging(before))
+
+    def purging(self, before: int, patience: float = BUSY_SECONDS) -> Iterator[int]:
+        """`purge`, CHUNK spans at each step, which tells how many."""
+        purged = CHUNK
+        while purged == CHUNK:
+            with self._database.write(patience) as connection:
                 oldest = select(spans.c.trace_id, spans.c.span_id, *OF_HOURS)
                 oldest = oldest.where(spans.c.start_time < before).order_by(spans.c.start_time).limit(CHUNK)
                 rows = connection.execute(oldest).all()
@@ -118,20 +128,27 @@ class SpanStore:
                 for forget in (_FORGET, _FORGET_TAGS) if rows else ():
                     connection.execute(forget, [{"of_trace": row.trace_id, "of_span": row.span_id} for row in rows])
                 add_to_hours(connection, rows, sign=-1)
-            purged += len(rows)
-            if len(rows) < CHUNK:
-                return purged
+                if len(rows) < CHUNK:
+                    forget_peaks(connection, before)
+            purged = len(rows)
+            yield purged
 
     # Reading
 
     def find(self, filter: SpanFilter, limit: int, after: Position | None = None) -> list[Span]:
         """Spans, the newest first; those after a position in that order."""
-        query = select(spans).where(*conditions_of(filter))
         if after is not None:
-            query = query.where(tuple_(*_POSITION) < tuple_(*after))
-        query = query.order_by(*(column.desc() for column in _POSITION)).limit(limit)
+            filter = replace(filter, until=min(after[0] + 1, after[0] + 1 if filter.until is None else filter.until))
+        found: list[Span] = []
         with self._database.read() as connection:
-            return [_span(row) for row in connection.execute(query)]
+            for part in narrowed(connection, filter):
+                query = _newest(part).limit(limit - len(found))
+                if after is not None:
+                    query = query.where(tuple_(*_POSITION) < tuple_(*after))
+                found += map(_span, connection.execute(query))
+                if len(found) == limit:
+                    break
+        return found
 
     def trace(self, trace_id: str) -> list[Span]:
         """All spans of a trace, by their start."""
@@ -145,6 +162,22 @@ class SpanStore:
             return summary(connection, by, filter)
 
 
+def _newest(filter: SpanFilter) -> Select[Any]:
+    """Spans, the newest first; those of a tag by the table of tags, which is in that order."""
+    if filter.tag is None:
+        query, (start, *others) = select(spans), _POSITION
+        query = query.where(*conditions_of(filter))
+    else:
+        start, others = span_tags.c.start_time, [span_tags.c.span_id, span_tags.c.trace_id]
+        tagged = and_(span_tags.c.trace_id == spans.c.trace_id, span_tags.c.span_id == spans.c.span_id)
+        of_time = [start >= filter.since] if filter.since is not None else []
+        of_time += [start < filter.until] if filter.until is not None else []
+        rest = replace(filter, tag=None, since=None, until=None)
+        query = select(spans).join(span_tags, tagged).where(span_tags.c.tag == as_text(filter.tag), *of_time)
+        query = query.where(*conditions_of(rest))
+    return query.order_by(*(column.desc() for column in (start, *others)))
+
+
 # Rows
 
 SpanRow = namedtuple("SpanRow", spans.columns.keys())  # type: ignore[misc]
@@ -154,10 +187,7 @@ SpanRow = namedtuple("SpanRow", spans.columns.keys())  # type: ignore[misc]
 def _row(span: Span) -> tuple[Any, ...]:
     """A span as the drivers take it, in the order of the table's columns."""
     known, first = span.attributes, span.time_to_first_token
-    name, *others = as_texts(
-        *(span.name, span.error_type, span.surface, span.operation, span.provider, span.model),
-        *(span.response_model, span.session_id, span.user_id),
-    )
+    name, *others = as_texts(span.name, *map(known.get, _TEXTS))
     return (
         *(span.trace_id, span.span_id, span.parent_id, name, span.kind),
         *(span.start, span.end - span.start, span.status),
@@ -169,6 +199,13 @@ def _row(span: Span) -> tuple[Any, ...]:
         *(span.cost_source, span.price_version),
         *(encode(known), encode_events(span.events)),
     )
+
+
+_TEXTS = (
+    *("error.type", "aistrale.surface", "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model"),
+    *("gen_ai.response.model", "session.id", "user.id"),
+)
+"""The attributes that have columns of their own, in the order of these."""
 
 
 _FORGET, _FORGET_TAGS = (

@@ -64,7 +64,10 @@ class Spool:
         """Forget what was set aside before then, in nanoseconds since 1970."""
         for path, entry in self._entries():
             if path.suffix == ".unreadable" and entry.st_mtime_ns < before:
-                path.unlink(missing_ok=True)
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    warn_once_a_minute(str(path), "%s is old and cannot be removed: %s", path, error.strerror)
 
     def drain(self, take_in: Callable[[Sequence[Span]], object]) -> int:
         """Hand all that waits to `take_in`, the oldest first, and forget it once that returns; the result is how many.
@@ -87,6 +90,11 @@ class Spool:
                     done.unlink(missing_ok=True)
                 read = []
         return number
+
+    @property
+    def has_files(self) -> bool:
+        """Whether spans wait in it."""
+        return any(path.suffix == ".jsonl" for path, _ in self._entries())
 
     def _files(self) -> list[Path]:
         """The files that are whole, the oldest first. Drafts nobody writes any more are removed."""

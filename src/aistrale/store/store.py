@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from decimal import localcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -68,12 +68,8 @@ class Store:
             load_table()  # takes half a second the first time: not while others wait for their turn to write
         with localcontext(EXACT), self.events.transaction(announce=announce, patience=patience) as transaction:
             book = PriceBook(self.prices.read(transaction.connection))
-            for span in spans:
-                if (cost := book.cost(span)) is not None:
-                    span.cost, span.cost_source, span.price_version = cost.amount, cost.source, cost.version
-                if span.cost is not None and not 0 <= span.cost <= MOST_DOLLARS:
-                    span.cost = span.cost_source = span.price_version = None  # no call costs that
-            added = self.spans.add(transaction.connection, spans)
+            # One by one, priced and made a row: of thousands, each is in the processor's cache but for a moment.
+            added = self.spans.add(transaction.connection, (_priced(span, book) for span in spans))
             for span in added:
                 _tell(transaction, span)
             self.budgets.charge(transaction, added)
@@ -93,14 +89,32 @@ class Store:
         """Forget spans, events, kept answers and what budgets counted before then; returns how many spans. In
         transactions of some thousand rows each: one that fails leaves those before it done.
         """
-        self.events.purge(before)
-        self.budgets.purge(before)
-        self.completions.purge(before)
-        return self.spans.purge(before)
+        return sum(self.purging(before))
+
+    def purging(self, before: int, patience: float = BUSY_SECONDS) -> Iterator[int]:
+        """`purge`, a transaction at each step, which tells how many spans it forgot.
+
+        patience: seconds to wait each time for others to end their writing.
+        """
+        for _ in self.events.purging(before, patience):
+            yield 0
+        self.budgets.purge(before, patience)
+        yield 0
+        for _ in self.completions.purging(before, patience):
+            yield 0
+        yield from self.spans.purging(before, patience)
 
     def close(self) -> None:
         """Close its connections. The next use opens others."""
         self.database.close()
+
+
+def _priced(span: Span, book: PriceBook) -> Span:
+    if (cost := book.cost(span)) is not None:
+        span.cost, span.cost_source, span.price_version = cost
+    if span.cost is not None and not 0 <= span.cost <= MOST_DOLLARS:
+        span.cost = span.cost_source = span.price_version = None  # no call costs that
+    return span
 
 
 def _tell(transaction: Transaction, span: Span) -> None:

@@ -58,23 +58,22 @@ class _Group(Totals):
         self.errors = 0
 
 
-def _hour_key(row: Any) -> tuple[Any, ...]:
-    return (row.start_time // HOUR * HOUR, *[value or "" for value in _dimensions_of(row)])
-
-
 _dimensions_of = attrgetter(*_DIMENSIONS)
 
 
 def add_to_hours(connection: Connection, rows: Iterable[Any], sign: int = 1) -> None:
     """Bring the hourly sums up to rows that were written, or with sign -1 deleted."""
-    changes: dict[tuple[Any, ...], Totals] = {}
+    added: dict[tuple[int, tuple[str | None, ...]], Totals] = {}
     for row in rows:
         if row.operation in INFERENCE:
-            key = _hour_key(row)
-            totals = changes.get(key)
+            of = row.start_time // HOUR, _dimensions_of(row)
+            totals = added.get(of)
             if totals is None:
-                totals = changes[key] = Totals()
+                totals = added[of] = Totals()
             totals.add_span(row)
+    changes: dict[tuple[Any, ...], Totals] = {}
+    for (hour, names), totals in added.items():
+        changes.setdefault((hour * HOUR, *[value or "" for value in names]), Totals()).add(totals)
     if not changes:
         return
     outdated = []
