@@ -119,6 +119,9 @@ def books(size: Size, folder: Path) -> Findings:
     fill(large, size.spans)
     for figure, what, code in (
         ("query", "query(last='24h'), seconds, cold", "aistrale.telemetry.query(last='24h')"),
+        ("query rare", "query(model='nope'), seconds, cold", "aistrale.telemetry.query(model='nope')"),
+        ("query dear", "query(min_cost=...) of a few, seconds, cold", "aistrale.telemetry.query(min_cost='0.0099999')"),
+        ("query slow", "query(min_latency=...) of a few, seconds, cold", "aistrale.telemetry.query(min_latency=45)"),
         ("summary", "summary(by='model') over all, seconds, cold", "aistrale.telemetry.summary(by='model')"),
         ("summary 24h", "summary(by='model', last='24h'), seconds, cold", "aistrale.telemetry.summary(last='24h')"),
         (
@@ -126,9 +129,13 @@ def books(size: Size, folder: Path) -> Findings:
             "summary(by='user', last='24h'), seconds, cold",
             "aistrale.telemetry.summary('user', last='24h')",
         ),
+        ("budget", "budgets.set(each='user'), seconds, cold", "aistrale.budgets.set('b', 1, each='user')"),
     ):
         figures[figure] = Spread.of(_cold(large, code) for _ in range(5))
         rows.append((f"{size.spans:,} spans: {what}", figures[figure].text(".3f")))
+
+    figures["purged"] = Spread.of(_purged(large))
+    rows.append((f"{size.spans:,} spans: forgotten in a second, the oldest tenth", figures["purged"].text(",.0f")))
 
     deep = f"sqlite:///{folder / 'deep.db'}"
     fill(deep, size.trace, trace_id="a" * 32)
@@ -141,6 +148,18 @@ def books(size: Size, folder: Path) -> Findings:
         (f"{WRITERS} processes, {size.seconds:g} s: spans written, of them lost", f"{written:,}, {written - found:,}")
     )
     return findings(("books, on SQLite", "measured"), rows, (), figures)
+
+
+def _purged(url: str) -> Iterator[float]:
+    """How many spans are forgotten in a second, with their sums: the oldest tenth, in three lots."""
+    from aistrale.store.store import Store
+
+    store = Store(url)
+    for days in (0.97 * DAYS, 0.94 * DAYS, 0.9 * DAYS):
+        started = time.perf_counter()
+        purged = store.purge(time.time_ns() - round(days * 86_400 * 1e9))
+        yield purged / (time.perf_counter() - started)
+    store.close()
 
 
 _COLD = """

@@ -1,5 +1,6 @@
 """Calls whose books are kept, and answers that say what they cost."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -22,11 +23,14 @@ on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 @pytest.fixture
 def keeping(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """Books that the test's calls are kept in; none of these waits any more when they are closed."""
+    """Books that the test's calls are kept in; when they are closed, none waits any more and nobody forgets."""
     monkeypatch.setenv("AISTRALE_TELEMETRY", "on")
     yield store
     with suppress(StoreError):
         telemetry.query(limit=1)
+    for thread in threading.enumerate():
+        if thread.name == "aistrale-retention":
+            thread.join()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -23,7 +24,8 @@ import pytest
 from books import postgres_schema
 from callers import SYNC, Calling, Way, our_ways
 from calls import call, kept
-from hypothesis import HealthCheck, given, settings
+from families import FAMILY, family_programs
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from keeping import ON, charging, on_sqlite, run_together
 from opentelemetry.sdk.trace import TracerProvider
@@ -32,10 +34,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from programs import printed, run_module, run_program
 from sqlalchemy import create_engine, text
 from tenacity import wait_none
-from upstream import BOUND, Gate, Upstream, completion, events, failure, plain
+from upstream import BOUND, Gate, Upstream, completion, events, failure, plain, stream
 
 import aistrale
-from aistrale import Client, RetryPolicy, telemetry
+from aistrale import Call, CallbackHandler, Chunk, Client, RetryPolicy, budgets, telemetry, tokens
 from aistrale import events as event_log
 from aistrale.spans import Span, from_json, to_json
 from aistrale.store.location import database_url, spool_folder
@@ -104,19 +106,57 @@ def test_a_short_script_loads_no_database_and_no_price_table(database_url: str, 
 
 
 @on_sqlite
-def test_telemetry_off_writes_nothing_and_loads_nothing(
-    database_url: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+@pytest.mark.parametrize("statement", ["client.run('Hello')", "client.stream('Hello').until_done()"])
+def test_a_request_waits_for_no_database_to_be_loaded(
+    store: Store, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, statement: str
 ) -> None:
-    """`AISTRALE_TELEMETRY=off` is off."""
-    home = tmp_path_factory.mktemp("untouched")
+    """Though there are books, with calls, soft budgets and keys of other providers in them: by its answer, none is."""
+    monkeypatch.setenv("AISTRALE_SECRET_KEY", "correct horse battery staple")
+    tokens.add("groq", "sk-stored-aaaaaaaa")
+    budgets.set("b", 10)
+    store.record([call(user="before") for _ in range(50)])
+    store.close()
     program = f"""
-        import atexit, sys
-        known = ("sqlalchemy", "opentelemetry")
+        import sys, aistrale
+        class Look(aistrale.CallbackHandler):
+            def on_end(self, call, result):
+                print("sqlalchemy" in sys.modules)
+        client = aistrale.Client(provider="openai", model="m", base_url={upstream.url!r}, callbacks=[Look()])
+        {statement}
+    """
+    assert printed(program, cwd=tmp_path, env={**ON, "OPENAI_API_KEY": "k"}) == "False\n"
+    assert len(upstream.requests) == 1
+    assert users() == ["None", *["before"] * 50]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "aistrale.run({})",
+        "aistrale.stream({}).until_done()",
+        "asyncio.run(aistrale.run_async({}))",
+        "asyncio.run(read(aistrale.stream_async({})))",
+        "aistrale.run_batch([{}])",
+        "aistrale.embed({})",
+    ],
+)
+def test_telemetry_off_writes_nothing_and_loads_nothing(statement: str, tmp_path: Path) -> None:
+    """`AISTRALE_TELEMETRY=off` is off, to the very end: no folder is made, and nothing loaded that could fill one."""
+    home = tmp_path / "home"
+    program = f"""
+        import asyncio, atexit, sys
+        known = ("sqlalchemy", "sqlite3", "opentelemetry", "genai_prices")
         atexit.register(lambda: print([name for name in sys.modules if name.partition(".")[0] in known]))
-        {SCRIPT.replace(chr(10), ";")}
+        import aistrale
+        aistrale.configure(provider="echo")
+
+        async def read(stream):
+            return await stream.until_done()
+
+        assert {statement.replace("{}", '"Hello"')}
     """
     assert printed(program, cwd=tmp_path, env={"AISTRALE_TELEMETRY": "off", "AISTRALE_HOME": str(home)}) == "[]\n"
-    assert [*home.iterdir(), *tmp_path.iterdir()] == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @on_sqlite
@@ -134,95 +174,12 @@ def test_a_call_made_while_the_process_ends_leaves_its_span(database_url: str, t
 
 # Children, threads and pools
 
-FAMILY = """
-import os, sys, warnings
-from functools import partial
-import aistrale
-warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)  # what Python 3.12 thinks of forks in general
-call = partial(aistrale.run, "Hello", provider="echo")
-
-def wait_for(pid):
-    assert os.waitpid(pid, 0)[1] == 0
-"""
-FAMILIES = {
-    "a fork": (
-        """
-        call(user="parent")
-        pid = os.fork()
-        call(user="afterwards" if pid else "child")
-        if pid:
-            wait_for(pid)
-        """,
-        ["afterwards", "child", "parent"],
-    ),
-    "a fork of a process that has its books open": (
-        """
-        call(user="parent")
-        assert len(aistrale.telemetry.query()) == 1
-        pid = os.fork()
-        call(user="afterwards" if pid else "child")
-        aistrale.telemetry.query()
-        if pid:
-            wait_for(pid)
-        """,
-        ["afterwards", "child", "parent"],
-    ),
-    "a server that forks its workers": (
-        """
-        workers = []
-        for number in range(4):
-            workers.append(os.fork())
-            if not workers[-1]:
-                for _ in range(3):
-                    call(user=f"worker {number}")
-                sys.exit()
-        for pid in workers:
-            wait_for(pid)
-        """,
-        [f"worker {number}" for number in range(4) for _ in range(3)],
-    ),
-    "multiprocessing": (
-        """
-        import multiprocessing
-        call(user="parent")
-        for way in ("fork", "spawn"):
-            child = multiprocessing.get_context(way).Process(target=call, kwargs={"user": way})
-            child.start()
-            child.join()
-            assert child.exitcode == 0
-        """,
-        ["fork", "parent", "spawn"],
-    ),
-    "a process pool": (
-        """
-        from concurrent.futures import ProcessPoolExecutor
-        from multiprocessing import get_context
-        with ProcessPoolExecutor(2, get_context("fork")) as pool:
-            futures = [pool.submit(call, user=f"task {number}") for number in range(4)]
-            print([future.result().text for future in futures])
-        """,
-        [f"task {number}" for number in range(4)],
-    ),
-    "threads": (
-        """
-        from threading import Thread
-        from concurrent.futures import ThreadPoolExecutor
-        threads = [Thread(target=call, kwargs={"user": "thread"}) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        with ThreadPoolExecutor(2) as pool:
-            pool.submit(call, user="pool").result()
-        """,  # nobody waits for the threads
-        ["pool", "thread", "thread", "thread"],
-    ),
-}
-
 
 @pytest.mark.usefixtures("store")
-@pytest.mark.parametrize(("program", "expected"), FAMILIES.values(), ids=list(FAMILIES))
+@family_programs
 def test_children_and_threads_deliver_their_spans(program: str, expected: list[str], tmp_path: Path) -> None:
     """Each its own, once; and none says a word about it."""
-    done = run_program(FAMILY + program.replace("\n        ", "\n"), cwd=tmp_path, env=ON)
+    done = run_program(program, cwd=tmp_path, env=ON)
     assert (done.returncode, done.stderr) == (0, "")
     assert users() == expected
 
@@ -243,7 +200,7 @@ def test_a_fork_while_the_books_are_being_opened_harms_no_child(database_url: st
             os._exit(0)
         print("the child ends with", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     """
-    assert printed(FAMILY + program.replace("\n        ", "\n"), cwd=tmp_path, env=ON) == "the child ends with 0\n"
+    assert printed(FAMILY + dedent(program), cwd=tmp_path, env=ON) == "the child ends with 0\n"
 
 
 # Deaths
@@ -289,6 +246,89 @@ def test_a_killed_process_loses_nothing_that_was_written(tmp_path: Path) -> None
     with sqlite3.connect(tmp_path / "books.db") as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()
+
+
+@contextmanager
+def calling_on(program: str, folder: Path) -> Iterator[Callable[[], str]]:
+    """A program that prints lines; the function gives the next one. It is killed at the end of the block."""
+    environment = {**os.environ, **ON}
+    command = [sys.executable, "-c", dedent(program)]
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process.stdout.readline
+        finally:
+            process.kill()
+
+
+@on_sqlite
+@pytest.mark.usefixtures("database_url")
+def test_a_killed_process_loses_its_last_moments_alone(tmp_path: Path) -> None:
+    """Half a second, once its books are open; ten times that is allowed for here."""
+    program = """
+        import time
+        import aistrale
+        from aistrale import telemetry
+        aistrale.run("Hello", provider="echo")
+        telemetry.query()
+        number = 0
+        while True:
+            aistrale.run("Hello", provider="echo", user=f"{number:06}")
+            print(number, time.time(), flush=True)
+            number += 1
+            time.sleep(0.01)
+    """
+    made, first = [], None
+    with calling_on(program, tmp_path) as read:
+        while first is None or made[-1][1] < first + 7:
+            number, at = read().split()
+            made.append((f"{int(number):06}", float(at)))
+            first = made[0][1]
+    assert {number for number, at in made if at < made[-1][1] - 5} <= set(users())
+
+
+@on_sqlite
+def test_a_process_killed_while_others_hold_its_database_loses_nothing_that_it_put_by(
+    store: Store, tmp_path: Path
+) -> None:
+    """What is said to be delivered is in the spool then."""
+    program = """
+        import time
+        import aistrale
+        from aistrale import telemetry
+        aistrale.run("Hello", provider="echo", user="000000")
+        telemetry.query()
+        number = 1
+        while True:
+            aistrale.run("Hello", provider="echo", user=f"{number:06}")
+            print(telemetry.status()[0].delivered, flush=True)
+            number += 1
+            time.sleep(0.01)
+    """
+    with calling_on(program, tmp_path) as read:
+        read()
+        with store.database.write():
+            before = delivered = int(read())
+            while delivered <= before + 100:
+                delivered = int(read())
+    assert users()[:delivered] == [f"{number:06}" for number in range(delivered)]
+
+
+@pytest.mark.usefixtures("store")
+def test_a_killed_process_loses_nothing_that_a_flush_has_kept(tmp_path: Path) -> None:
+    """Whatever it was doing: spooling, opening its books, writing."""
+    program = """
+        import itertools
+        import aistrale
+        from aistrale import telemetry
+        for number in itertools.count():
+            aistrale.run("Hello", provider="echo", user=f"{number:06}")
+            print(telemetry.flush(30), flush=True)
+    """
+    for wanted in (3, 300):
+        with calling_on(program, tmp_path) as read:
+            for _ in range(wanted):
+                assert read() == "True\n"
+        assert set(users()) >= {f"{number:06}" for number in range(wanted)}
 
 
 def write_together(seconds: float, folder: Path) -> None:
@@ -378,7 +418,7 @@ def test_a_draft_that_nobody_writes_any_more_is_removed(spool: Spool) -> None:
 
 @on_sqlite
 @pytest.mark.usefixtures("database_url")
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80)
 @given(
     st.binary(max_size=20)
     | st.recursive(
@@ -699,7 +739,7 @@ def test_a_database_that_is_not_there_fails_no_call(
     absent()
     assert len(telemetry.query(limit=10_000)) == calls
     assert delivery().last_error is None
-    assert_said_once(warnings_in(caplog))
+    assert len(warnings_in(caplog)) == 1
 
 
 @pytest.mark.parametrize("url", ["postgresql://nobody@127.0.0.1:1/none", "sqlite:///{}/books.db"])
@@ -714,7 +754,7 @@ def test_a_database_that_can_never_be_reached_fails_no_call(url: str, tmp_path: 
     """
     done = run_program(program, cwd=tmp_path, env={**ON, "AISTRALE_DATABASE_URL": url.format(tmp_path / "file")})
     assert (done.returncode, done.stdout) == (0, f"{['Hello'] * 20}\n"), done.stderr
-    assert_said_once(done.stderr.splitlines())
+    assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
 def test_a_locked_database_slows_no_call(keeping: Store, caplog: pytest.LogCaptureFixture) -> None:
@@ -792,6 +832,31 @@ async def test_every_span_says_its_surface(tmp_path: Path) -> None:
         ("langchain", "langchain"),
         *[("sdk", "sdk")] * 8,
     ]
+
+
+@our_ways
+@pytest.mark.usefixtures("keeping")
+def test_summaries_say_when_the_first_token_of_a_stream_came(upstream: Upstream, calling: Calling, way: Way) -> None:
+    """Within one percent of what its caller was told; a whole answer has no such time."""
+    gate = Gate()
+
+    class Opener(CallbackHandler):
+        def on_token(self, call: Call, chunk: Chunk) -> None:
+            gate.open()
+
+    upstream.will(stream("One ", gate, "two") if way.streamed else plain(completion("One two")))
+    answer = calling(way, callbacks=[Opener()]).ask()
+
+    (span,) = telemetry.query()
+    (total,) = telemetry.summary()
+    first, told = total.time_to_first_token, answer.time_to_first_token
+    assert span.time_to_first_token == told
+    if not way.streamed:
+        assert (told, first.p50, first.p95, first.p99) == (None,) * 4
+        return
+    assert told is not None
+    assert (first.p50, first.p95, first.p99) == (pytest.approx(told, rel=0.01),) * 3
+    assert 0 < told < span.latency  # the rest came when the first was here
 
 
 @our_ways

@@ -1,8 +1,9 @@
 """Budgets: what is counted, what is told of, and when a call is refused."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -12,17 +13,18 @@ from typing import Any
 import pytest
 from callers import SYNC, Calling, Way, our_ways
 from calls import call
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from keeping import ON, charging, on_sqlite, run_together
 from programs import run_program
-from sqlalchemy import update
+from sqlalchemy import Engine, event
 from upstream import Upstream
 
 import aistrale
-from aistrale import Budget, BudgetExceededError, InvalidRequestError, budgets, events, telemetry
+from aistrale import Budget, BudgetExceededError, InvalidRequestError, StoreError, budgets, events, telemetry
+from aistrale.prices import PriceBook
 from aistrale.records import moment, to_nanoseconds
-from aistrale.store.schema import budget_spend
+from aistrale.store.filters import SpanFilter
 from aistrale.store.store import Store
 
 SPENDER = """
@@ -31,6 +33,19 @@ SPENDER = """
     client = aistrale.Client(provider="openai", model="gpt-test", api_key="k", base_url=sys.argv[1])
     for _ in range(int(sys.argv[2])):
         client.run("Hello")
+"""
+
+
+WRITER = """
+    import sys, time
+    sys.path.insert(0, sys.argv[2])
+    from calls import call
+    from aistrale.store.store import open_store
+    of = {"user": sys.argv[1], "session": sys.argv[1], "cost": "1", "cost_source": "provider"}
+    store = open_store()
+    for _ in range(40):
+        store.record([call(time.time_ns(), **of) for _ in range(5)])
+    store.close()
 """
 
 
@@ -115,6 +130,16 @@ def test_calls_say_whose_they_are(upstream: Upstream, calling: Calling) -> None:
     assert spent("tag") == [("", "a", Decimal(1)), ("", "b", Decimal(1))]
 
 
+@pytest.mark.usefixtures("keeping")
+@pytest.mark.parametrize("whose", [{"tag": "x"}, {"each": "tag"}])
+def test_a_tag_given_twice_is_counted_once(upstream: Upstream, calling: Calling, whose: dict[str, Any]) -> None:
+    """As summaries count it."""
+    budgets.set("x", 10, **whose)
+    upstream.default = charging(1)
+    calling(SYNC).client.run("Hello", tags=["x", "x"])
+    assert [spend.spent for spend in budgets.spent("x")] == [Decimal(1)]
+
+
 @pytest.mark.parametrize("scope", [{}, {"each": "user"}, {"user": "ada"}, {"tag": "x"}, {"each": "session"}])
 def test_what_was_spent_before_counts(store: Store, scope: dict[str, Any]) -> None:
     """In the period that the budget is set in; what that has passed of it is told of at once."""
@@ -129,6 +154,85 @@ def test_what_was_spent_before_counts(store: Store, scope: dict[str, Any]) -> No
     assert (day[2], month[2], total[2]) == (Decimal(2), Decimal(2), Decimal(6))
     assert (day[0], month[0]) == (f"{now:%Y-%m-%d}", f"{now:%Y-%m}")
     assert told() == [("total", total[1] or None, part) for part in ("0.5", "0.8", "1")]
+
+
+LOOKING, ADDING_UP = "FROM budgets", "sum(spans.cost)"
+"""What a budget's setting asks of the database before it writes."""
+
+
+@contextmanager
+def once_after(words: str, do: Callable[[], object]) -> Iterator[list[str]]:
+    """Have something done, once, after a statement with these words; the result is that statement."""
+    seen: list[str] = []
+
+    def look(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if words in statement and not seen:
+            seen.append(statement)
+            do()
+
+    event.listen(Engine, "after_cursor_execute", look)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "after_cursor_execute", look)
+
+
+@pytest.mark.parametrize("scope", [{}, {"each": "user"}, {"user": "ada"}, {"each": "tag"}])
+def test_others_write_while_a_budget_adds_up(store: Store, scope: dict[str, Any]) -> None:
+    """Nobody waits for it, and what they write, price anew or forget meanwhile is counted once."""
+    now, of = time_ns(), {"user": "ada", "tags": ["ada"], "cost_source": "provider"}
+    store.record([call(now - n * 60 * 10**9, cost="1", **of) for n in range(30)])
+    store.record([call(now - 7 * 10**9, model="ours", cost=None, user="ada", tags=["ada"], input_tokens=10**6)])
+    telemetry.set_price("ours", input=4)
+    others = Store(store.database.url)
+
+    def write() -> None:
+        others.record([call(now, cost="100", **of), call(now - 60 * 10**9, cost="1000", **of)])
+        others.reprice((-1, "", ""), PriceBook(others.prices.all()).cost, SpanFilter())
+
+    with once_after(ADDING_UP, write) as done:
+        budgets.set("b", 10_000, **scope)
+    others.close()
+    assert len(done) == 1
+    assert [spend.spent for spend in budgets.spent("b")] == [30 + 1100 + 4]
+    spend(store, 5000, user="ada", tags=["ada"])
+    assert [spend.spent for spend in budgets.spent("b")] == [6134]
+    assert [part for _, _, part in told()] == ["0.5"]
+
+
+@pytest.mark.parametrize("meanwhile", ["set", "removed"])
+def test_a_budget_that_others_set_or_remove_meanwhile_counts_everything(store: Store, meanwhile: str) -> None:
+    """Whether it goes on from an earlier one is seen when it is written."""
+    spend(store, 3)
+    others = Store(store.database.url)
+    if meanwhile == "set":
+        with once_after(
+            ADDING_UP, lambda: others.budgets.set(Budget("b", Decimal(7), "total", "all", None, (), False))
+        ):
+            budgets.set("b", 10)
+    else:
+        budgets.set("b", 7)
+        with once_after(LOOKING, lambda: others.budgets.remove("b")):
+            budgets.set("b", 10)
+    others.close()
+    assert [str(budget.limit) for budget in budgets.list()] == ["10"]
+    assert spent("b") == [("", "", Decimal(3))]
+
+
+def test_processes_write_while_budgets_are_set(store: Store, tmp_path: Path) -> None:
+    """Every cent of every call is in each of them, whenever it was set."""
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(
+            run_together, WRITER, [(name, str(Path(__file__).parent)) for name in ("ada", "bob")], cwd=tmp_path
+        )
+        names: list[str] = []
+        while not writing.done() and len(names) < 12:
+            if store.events.list(limit=1):  # they have begun
+                names.append(f"budget {len(names)}")
+                budgets.set(names[-1], 1000, each=("user", "session")[len(names) % 2])  # type: ignore[arg-type]
+        writing.result()
+    for name in names:
+        assert (name, sorted(spent(name))) == (name, [("", "ada", Decimal(200)), ("", "bob", Decimal(200))])
 
 
 def test_setting_a_budget_again_replaces_it(store: Store) -> None:
@@ -154,7 +258,45 @@ def test_a_removed_budget_is_gone(store: Store) -> None:
     assert [budget.name for budget in budgets.list()] == ["a", "b"]
     assert (budgets.remove("b"), budgets.remove("b")) == (True, False)
     assert [budget.name for budget in budgets.list()] == ["a"]
-    assert budgets.spent("b") == []
+    with pytest.raises(StoreError, match=r"^There is no budget 'b': there are 'a'$"):
+        budgets.spent("b")
+
+
+def test_nothing_spent_is_not_the_same_as_no_budget(store: Store) -> None:
+    """A name that is mistyped has not spent nothing."""
+    with pytest.raises(StoreError, match=r"^There is no budget 'monthly': there are none$"):
+        budgets.spent("monthly")
+    budgets.set("month", 1)
+    assert budgets.spent("month") == []
+    with pytest.raises(StoreError, match=r"^There is no budget 'monthly': there are 'month'$"):
+        budgets.spent("monthly")
+
+
+@on_sqlite
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("name", ["", 5, None, b"b", ["b"], "a\0b", "a\ud800b", "x" * 201], ids=repr)
+def test_a_name_no_budget_can_have_is_refused(name: Any) -> None:
+    """Before anything has changed."""
+    with pytest.raises(InvalidRequestError, match=r"^A budget's name must "):
+        budgets.set(name, 1)
+    assert budgets.list() == []
+
+
+@on_sqlite
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("function", [budgets.spent, budgets.remove])
+def test_a_name_that_is_no_text_names_no_budget(function: Callable[[Any], object]) -> None:
+    """It is not looked for."""
+    with pytest.raises(InvalidRequestError, match=r"^A budget's name must be a text, not 5$"):
+        function(5)
+
+
+def test_names_of_budgets_may_be_long_and_in_any_script(store: Store) -> None:
+    """As databases keep them."""
+    for name in ("x" * 200, "預算" * 100, "a/b c'd\"e%"):
+        budgets.set(name, 1)
+        spend(store, "0.25")
+        assert spent(name)[0][2] == Decimal("0.25") * len(budgets.list())
 
 
 @on_sqlite
@@ -180,7 +322,29 @@ def test_a_removed_budget_is_gone(store: Store) -> None:
         ((1,), {"thresholds": "0.5"}),
         ((1,), {"thresholds": "1"}),
         ((1,), {"thresholds": 0.5}),
+        ((b"5",), {}),
+        (([5],), {}),
+        ((float("nan"),), {}),
+        ((Decimal("sNaN"),), {}),
+        ((1,), {"thresholds": [150]}),
+        ((1,), {"thresholds": [0.5, True]}),
+        ((1,), {"thresholds": [None]}),
+        ((1,), {"thresholds": ["nan"]}),
+        ((1,), {"thresholds": None}),
+        ((1,), {"user": 7}),
+        ((1,), {"user": ""}),
+        ((1,), {"session": b"s"}),
+        ((1,), {"tag": ["x"]}),
+        ((1,), {"each": "all"}),
+        ((1,), {"each": ""}),
+        ((1,), {"each": ["user"]}),
+        ((1,), {"period": ["day"]}),
+        ((1,), {"period": None}),
+        ((1,), {"hard": "no"}),
+        ((1,), {"hard": 1}),
+        ((1,), {"hard": None}),
     ],
+    ids=str,
 )
 def test_a_budget_there_cannot_be_is_refused(arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
     """Before anything has changed: the one of its name stays."""
@@ -190,7 +354,36 @@ def test_a_budget_there_cannot_be_is_refused(arguments: tuple[Any, ...], options
     assert budgets.list() == [before]
 
 
+@on_sqlite
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"thresholds": [80]},
+            "a threshold is a part of the limit, as 0.8, and must be a number from .* to 10, not 80",
+        ),
+        ({"hard": "no"}, "hard must be True or False, not 'no'"),
+        ({"user": 7}, "user must be a text that is not empty, not 7"),
+        ({"period": "week"}, "period must be 'day', 'month' or 'total', not 'week'"),
+        ({"each": "model"}, "each must be 'session', 'user' or 'tag', not 'model'"),
+    ],
+)
+def test_what_is_refused_says_what_is_meant(options: dict[str, Any], said: str) -> None:
+    """By its name, with what it was."""
+    with pytest.raises(InvalidRequestError, match=f"^{said}$"):
+        budgets.set("b", 1, **options)
+
+
 # What is told of
+
+
+def test_a_threshold_may_lie_beyond_the_limit(store: Store) -> None:
+    """Of a budget that is not hard, more may be spent than it says."""
+    budgets.set("b", 10, thresholds=[1, 1.2, "10"])
+    for amount in (11, 1):
+        spend(store, amount)
+    assert told() == [("b", None, "1"), ("b", None, "1.2")]
 
 
 def test_each_threshold_is_told_of_once(store: Store) -> None:
@@ -315,19 +508,6 @@ def test_a_threshold_is_told_of_once_however_the_limit_is_written(store: Store, 
     assert told() == [("b", None, "0.5")]
 
 
-def test_a_budget_of_an_older_release_tells_nothing_twice(store: Store) -> None:
-    """It had told of all that was passed, and did not note that."""
-    budgets.set("b", 10)
-    spend(store, "8.5")
-    before = told()
-    with store.database.write() as connection:
-        connection.execute(update(budget_spend).values(told=None))
-    spend(store, "0.01")
-    assert told() == before
-    spend(store, 2)
-    assert told() == [*before, ("b", None, "1")]
-
-
 def test_a_budget_set_again_remembers_what_was_purged(store: Store) -> None:
     """What a hard budget has counted does not shrink with a restart; other periods stay as well."""
     budgets.set("b", 10, period="month")
@@ -387,7 +567,7 @@ def test_a_call_that_is_written_twice_is_spent_once(store: Store) -> None:
 names = iter(range(1_000_000))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(
     amounts=st.lists(st.decimals("0", "4", places=12), min_size=1, max_size=12),
     thresholds=st.lists(st.decimals("0.01", "1.5", places=2), max_size=4, unique=True),
@@ -611,6 +791,49 @@ def test_a_hard_budget_holds_while_others_write(keeping: Store, upstream: Upstre
     with pytest.raises(BudgetExceededError):
         caller.ask()
     assert len(upstream.requests) == 1
+
+
+def uncounted(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The warnings that calls are not counted."""
+    said = [record.getMessage() for record in caplog.records if record.name == "aistrale"]
+    return [message for message in said if "calls from here are not counted" in message]
+
+
+@our_ways
+def test_a_hard_budget_holds_where_no_books_are_kept(
+    store: Store, upstream: Upstream, calling: Calling, way: Way, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By what others have counted: whoever set it learns once that calls from here are not."""
+    budgets.set("b", 10, hard=True)
+    upstream.default = charging(6)
+    caller = calling(way, telemetry="otlp")
+    assert [caller.ask().text for _ in range(2)] == ["Hello"] * 2
+    (warning,) = uncounted(caplog)
+    assert "AISTRALE_TELEMETRY=otlp keeps no books" in warning
+    assert budgets.spent("b") == []
+
+    spend(store, 10)
+    with pytest.raises(BudgetExceededError, match=r"'b' is used up"):
+        caller.ask()
+    assert len(upstream.requests) == 2
+
+
+def test_without_hard_budgets_nobody_is_told_that_calls_are_not_counted(
+    store: Store, upstream: Upstream, calling: Calling, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that only tells is told by the books alone."""
+    budgets.set("b", 10)
+    assert calling(SYNC, telemetry="otlp").ask("Hello").text == "Hello"
+    assert uncounted(caplog) == []
+
+
+@on_sqlite
+@pytest.mark.usefixtures("store")
+def test_budgets_are_off_with_telemetry(upstream: Upstream, calling: Calling, store: Store) -> None:
+    """As documented: then nothing is looked at."""
+    budgets.set("b", 1, hard=True)
+    spend(store, 1)
+    assert calling(SYNC, telemetry="off").ask("Hello").text == "Hello"
 
 
 def test_calls_that_are_not_counted_yet_are_told_of(

@@ -11,15 +11,49 @@ from time import monotonic, sleep, time_ns
 from typing import Any
 
 import pytest
+from books import counting_steps
 from callers import SYNC, Calling, Way, our_ways
-from calls import call
-from keeping import ON, away, on_sqlite, run_together
+from calls import add, call, kept
+from keeping import ON, away, charging, on_sqlite, run_together
 from programs import run_program
+from sqlalchemy import text
 from upstream import BOUND, Upstream, completion, failure, plain
 
 import aistrale
 from aistrale import CircuitBreaker, Client, Event, InvalidRequestError, StoreError, budgets, events, telemetry
+from aistrale.records import EventType
+from aistrale.store.filters import SpanFilter
 from aistrale.store.store import Store
+from aistrale.tracing.books import books_recorder
+
+FORKS = """
+    import os, threading
+    import aistrale
+    from aistrale import events, telemetry
+    telemetry.query()  # the books are open
+    told, forked = threading.Event(), threading.Event()
+
+    def hear(event):
+        print(os.getpid() == parent, flush=True)
+        told.set()
+        forked.wait()
+
+    parent = os.getpid()
+    events.subscribe(hear)
+    for _ in range(3):
+        aistrale.run("Hello", provider="echo")
+    assert told.wait(30)  # of the first: two are still to be told of
+    pid = os.fork()
+    if not pid:
+        forked.set()
+        telemetry.query()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    forked.set()
+    while telemetry.status()[0].waiting or not telemetry.flush():
+        pass
+    telemetry.query()
+"""
 
 WRITER = """
     import sys
@@ -124,6 +158,41 @@ def test_a_provider_that_failed_is_told_of_once(upstream: Upstream, calling: Cal
     assert len(events.list(type="provider.failed")) == 2
 
 
+@pytest.mark.parametrize("missing", ["events", "budget_spend"])
+def test_a_provider_that_failed_is_told_of_exactly_when_its_span_is_there(
+    keeping: Store,
+    upstream: Upstream,
+    other_upstream: Upstream,
+    calling: Calling,
+    monkeypatch: pytest.MonkeyPatch,
+    missing: str,
+) -> None:
+    """They are written in one transaction: where it cannot be told, or the call not be counted, neither is.
+
+    The call is answered, and paid for, by a fallback.
+    """
+    monkeypatch.setenv("GROQ_BASE_URL", other_upstream.url)
+    monkeypatch.setenv("GROQ_API_KEY", "k")
+    budgets.set("b", 10)
+    upstream.will(failure(500))
+    other_upstream.will(charging(1))
+    caller = calling(SYNC, breaker=CircuitBreaker(threshold=1), max_retries=0, fallbacks=["groq/llama"])
+    with away(missing, keeping):
+        assert caller.ask().provider == "groq"
+        with pytest.raises(StoreError, match=rf"\b{missing}\b"):
+            telemetry.query()
+        assert kept(keeping) == []
+        if missing != "events":
+            assert keeping.events.list() == []
+
+    (span,) = telemetry.query()
+    assert [(event.type, event.data["trace_id"]) for event in events.list()] == [
+        ("inference.completed", span.trace_id),
+        ("provider.failed", span.trace_id),
+    ]
+    assert [spend.spent for spend in budgets.spent("b")] == [1]
+
+
 # Their order
 
 
@@ -197,7 +266,12 @@ def test_events_are_listed_by_time_and_type(store: Store) -> None:
 @pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(
     "asked",
-    [*({"limit": limit} for limit in (0, -1, True, "10", 1.5, None)), {"since": 3}, {"since": b"evt_"}],
+    [
+        *({"limit": limit} for limit in (0, -1, True, "10", 1.5, None)),
+        *({"since": since} for since in (3, b"evt_", "", "24h", "evt_", f"evt_{'0' * 15}", f"evt_{'0' * 17}")),
+        *({"since": since} for since in (f"EVT_{'0' * 16}", f"evt_{'A' * 16}", f"evt_{'g' * 16}", f"evt_{'0' * 16}\n")),
+        *({"type": type} for type in ("inference.complete", "", "Inference.Failed", 3, ["token.added"])),
+    ],
     ids=str,
 )
 def test_what_no_list_can_have_is_refused(asked: dict[str, Any]) -> None:
@@ -205,6 +279,25 @@ def test_what_no_list_can_have_is_refused(asked: dict[str, Any]) -> None:
     ((name, value),) = asked.items()
     with pytest.raises(InvalidRequestError, match=f"^{name} must be .*, not {re.escape(repr(value))}$"):
         events.list(**asked)
+
+
+@on_sqlite
+@pytest.mark.usefixtures("store")
+def test_what_is_refused_says_what_is_meant() -> None:
+    """How an id looks, and which types there are."""
+    with pytest.raises(InvalidRequestError, match="an event's id, which is evt_ and 16 hexadecimal digits"):
+        events.list(since="yesterday")
+    with pytest.raises(InvalidRequestError, match=r"inference\.completed, .*, prompt\.updated, token\.added, not 'x'$"):
+        events.list(type="x")  # type: ignore[arg-type]
+
+
+def test_an_event_that_is_forgotten_is_still_a_place_to_go_on_from(store: Store) -> None:
+    """Whoever follows may have slept past the retention."""
+    store.record([call(time_ns(), user="old")])
+    (old,) = events.list()
+    telemetry.purge(timedelta(0))
+    store.record([call(time_ns(), user="new")])
+    assert told(events.list(since=old.id)) == [("inference.completed", "new")]
 
 
 @pytest.mark.usefixtures("keeping")
@@ -280,6 +373,34 @@ def test_subscribers_may_want_one_type_alone() -> None:
     client.run("Hello")
     telemetry.query()
     assert heard == {"all": ["inference.completed"], "failed": []}
+
+
+@on_sqlite
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("subscriber", ["print", None, 3])
+def test_what_cannot_be_called_is_no_subscriber(subscriber: Any) -> None:
+    """It would be found out at the first event, in a log."""
+    with pytest.raises(InvalidRequestError, match=f"must be a plain function that takes an event, not {subscriber!r}$"):
+        events.subscribe(subscriber)
+
+
+@on_sqlite
+@pytest.mark.usefixtures("store")
+def test_a_coroutine_function_is_no_subscriber() -> None:
+    """Nobody would await it."""
+
+    async def subscriber(event: Event) -> None: ...
+
+    with pytest.raises(InvalidRequestError, match="must be a plain function"):
+        events.subscribe(subscriber)
+
+
+@on_sqlite
+@pytest.mark.usefixtures("store")
+def test_a_subscriber_to_a_type_there_is_not_is_refused() -> None:
+    """It would never hear a thing."""
+    with pytest.raises(InvalidRequestError, match=r"^type must be one of .*, not 'inference\.fail'$"):
+        events.subscribe(print, type="inference.fail")  # type: ignore[arg-type]
 
 
 def test_a_subscriber_that_raises_harms_nobody(store: Store, caplog: pytest.LogCaptureFixture) -> None:
@@ -377,6 +498,101 @@ def test_whoever_only_looks_forgets_as_well(keeping: Store, monkeypatch: pytest.
     assert settled([])
 
 
+def seed(store: Store, number: int) -> None:
+    """Put so many spans into the books that are three days old."""
+    then = time_ns() - 3 * 86_400 * 10**9
+    for first in range(0, number, 10_000):
+        add(store, [call(then + position, operation="execute_tool") for position in range(first, first + 10_000)])
+
+
+def number_left(store: Store) -> int:
+    """How many spans are in the books."""
+    with store.database.read() as connection:
+        return int(connection.execute(text("SELECT count(*) FROM spans")).scalar_one())
+
+
+def wait_until_left(store: Store, number: int) -> None:
+    """Return once no more spans than these are in the books."""
+    deadline = monotonic() + 60
+    while (left := number_left(store)) > number:
+        assert monotonic() < deadline, f"{left} spans are left"
+        sleep(0.01)
+
+
+@on_sqlite
+def test_nobody_waits_while_much_is_forgotten(keeping: Store) -> None:
+    """Neither calls, nor who looks into the books, nor a flush; in the end the old are gone and the new are there."""
+    seed(keeping, 60_000)
+    client = Client(provider="echo", telemetry_retention=2)
+    client.run("Hello", user="first")
+    telemetry.query(limit=1)
+    wait_until_left(keeping, 60_000)
+
+    client.run("Hello", user="second")
+    assert [span.user_id for span in telemetry.query(limit=3)] == ["second", "first", None]
+    client.run("Hello", user="third")
+    books_recorder(keeping.database.url).flush(monotonic() + BOUND)()
+    assert [span.user_id for span in keeping.spans.find(SpanFilter(), 4)] == ["third", "second", "first", None]
+    assert number_left(keeping) > 10_000, "all was forgotten meanwhile"
+
+    wait_until_left(keeping, 3)
+    assert [span.user_id for span in telemetry.query()] == ["third", "second", "first"]
+
+
+FORGETTING = """
+    import sys, time
+    import aistrale
+    from aistrale import telemetry
+    from aistrale.store.store import open_store
+    from sqlalchemy import text
+
+    def left():
+        with open_store().database.read() as connection:
+            return connection.execute(text("SELECT count(*) FROM spans")).scalar()
+
+    aistrale.run("Hello", provider="echo", user="new")
+    telemetry.query(limit=1)
+    while left() > int(sys.argv[1]):
+        time.sleep(0.01)
+"""
+
+
+@on_sqlite
+def test_a_process_that_ends_forgets_no_further(keeping: Store, tmp_path: Path) -> None:
+    """It stops after the transaction that is under way; the next one goes on."""
+    seed(keeping, 60_000)
+    variables = {**ON, "AISTRALE_TELEMETRY_RETENTION": "2"}
+    done = run_program(FORGETTING, cwd=tmp_path, env=variables, arguments=("59999",))
+    assert (done.returncode, done.stderr) == (0, "")
+    old = number_left(keeping) - 1
+    assert 0 < old < 60_000
+    assert old % 5_000 == 0
+
+    assert run_program(FORGETTING, cwd=tmp_path, env=variables, arguments=("2",)).stderr == ""
+    assert [span.user_id for span in telemetry.query()] == ["new", "new"]
+
+
+def test_several_processes_may_forget_at_once(keeping: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is harmed, nothing is said, and what is new stays."""
+    monkeypatch.setenv("AISTRALE_TELEMETRY_RETENTION", "2")
+    seed(keeping, 20_000)
+    run_together(FORGETTING, [("3",)] * 3, cwd=tmp_path)
+    assert [span.user_id for span in telemetry.query()] == ["new"] * 3
+
+
+def test_what_cannot_be_forgotten_is_told_of(keeping: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """Spans are written all the same."""
+    add(keeping, [call(time_ns() - 3 * 86_400 * 10**9, user="old")])
+    said = "what is older than is to be kept could not be forgotten"
+    with away("response_cache", keeping):
+        Client(provider="echo", telemetry_retention=2).run("Hello", user="new")
+        assert [span.user_id for span in telemetry.query()] == ["new", "old"]
+        deadline = monotonic() + BOUND
+        while said not in caplog.text:
+            assert monotonic() < deadline, "nobody said so"
+            sleep(0.01)
+
+
 async def test_looking_at_events_keeps_no_event_loop_waiting(keeping: Store) -> None:
     """A thread waits for the books."""
     keeping.record([call()])
@@ -387,3 +603,20 @@ async def test_looking_at_events_keeps_no_event_loop_waiting(keeping: Store) -> 
             await asyncio.sleep(0.005)
         assert not task.done()
     assert len(await task) == 2
+
+
+@on_sqlite
+@pytest.mark.parametrize("type", ["inference.failed", "cost.threshold_exceeded"])
+def test_events_of_a_rare_type_are_found_without_reading_the_log(store: Store, type: EventType) -> None:
+    """Of which there is one among thousands, at the end, or none."""
+    store.record([*(call(time_ns()) for _ in range(5000)), call(time_ns(), error="Timeout")])
+    with counting_steps(store) as steps:
+        assert len(store.events.list(type=type)) == (type == "inference.failed")
+    assert 100 * steps["hundreds"] < 5000
+
+
+@on_sqlite
+def test_a_child_tells_of_nothing_that_its_parent_wrote(database_url: str, tmp_path: Path) -> None:
+    """Even where the parent has not told of it yet when it forks."""
+    done = run_program(FORKS, cwd=tmp_path, env=ON)
+    assert (done.returncode, done.stderr, done.stdout.split()) == (0, "", ["True"] * 3)

@@ -4,11 +4,12 @@ import csv
 import inspect
 import json
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute
 import pyarrow.parquet
 import pytest
 from calls import MOMENT, add, call, ids
@@ -18,7 +19,7 @@ from aistrale import telemetry
 from aistrale.exceptions import InvalidRequestError, StoreError
 from aistrale.export import write_spans
 from aistrale.models import Usage
-from aistrale.spans import Span, SpanEvent
+from aistrale.spans import USAGE_ATTRIBUTES, Span, SpanEvent
 from aistrale.store.store import Store
 
 every_format = pytest.mark.parametrize("format", ["jsonl", "csv", "parquet"])
@@ -47,8 +48,17 @@ SPANS = [
 NEWEST_FIRST = SPANS[::-1]
 
 
+def strict(text: str) -> Any:
+    """JSON as others read it, which has no NaN."""
+
+    def refused(name: str) -> None:
+        raise ValueError(f"{name} is no JSON")
+
+    return json.loads(text, parse_constant=refused)
+
+
 def lines(path: Path) -> list[Any]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return [strict(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -120,14 +130,82 @@ def test_lines_of_json_hold_all_of_a_span(store: Store, tmp_path: Path) -> None:
 
 
 def test_parquet_has_a_column_for_each_thing(store: Store, tmp_path: Path) -> None:
-    """Numbers as numbers, what is not known as NULL, and whatever has no column among the attributes."""
+    """Times, amounts, numbers and lists as what they are, what is not known as NULL, the rest among the attributes."""
     add(store, SPANS)
     assert telemetry.export(tmp_path / "calls.parquet") == len(SPANS)
     rows = READERS["parquet"](tmp_path / "calls.parquet")
-    expected = [columns(span) for span in NEWEST_FIRST]
+    own = [{"cost": span.cost, "tags": [*span.tags], "started": span.started} for span in NEWEST_FIRST]
+    expected = [{**columns(span), **typed} for span, typed in zip(NEWEST_FIRST, own, strict=True)]
     assert [{name: row[name] for name in expected[0]} for row in rows] == expected
     assert [json.loads(row["attributes"]) for row in rows] == [span.attributes for span in NEWEST_FIRST]
-    assert [datetime.fromisoformat(row["started"]) for row in rows] == [span.started for span in NEWEST_FIRST]
+
+
+def test_parquet_says_of_what_kind_a_column_is(tmp_path: Path) -> None:
+    """So that whoever reads it adds amounts up exactly, and asks for a day without taking a text apart."""
+    write_spans(tmp_path / "calls.parquet", None, [])
+    schema = pyarrow.parquet.read_schema(tmp_path / "calls.parquet")
+    kinds = {field.name: str(field.type) for field in schema}
+    assert {name: kind for name, kind in kinds.items() if kind != "string"} == {
+        "started": "timestamp[us, tz=UTC]",
+        "cached": "bool",
+        "latency": "double",
+        "time_to_first_token": "double",
+        **dict.fromkeys(USAGE_ATTRIBUTES, "int64"),
+        "cost": "decimal128(38, 12)",
+        "tags": "list<element: string>",
+    }
+
+
+def test_amounts_in_parquet_add_up_exactly(store: Store, tmp_path: Path) -> None:
+    """From the least the books can hold to the most; and times are those of the calls, wherever it is read."""
+    amounts = ["0.000000000001", "9999.999999999999", "0.1", "0.2", "0", None]
+    add(store, [call(MOMENT + n * 10**9, cost=amount) for n, amount in enumerate(amounts)])
+    telemetry.export(tmp_path / "calls.parquet")
+    read = pyarrow.parquet.read_table(
+        tmp_path / "calls.parquet", filters=[("started", ">", datetime.fromtimestamp(0, UTC))]
+    )
+    assert pyarrow.compute.sum(read["cost"]).as_py() == sum(Decimal(amount) for amount in amounts if amount)
+    assert read["cost"].null_count == 1
+    whole = pyarrow.compute.min(read["started"]).as_py()
+    assert whole == datetime(2026, 3, 1, 10, tzinfo=UTC)
+
+
+def test_tags_with_blanks_stay_apart_in_parquet(tmp_path: Path) -> None:
+    """And a character that is none is replaced."""
+    tags = [["a b", "c"], ["a", "b c"], ["half \ud800"], []]
+    write_spans(tmp_path / "calls.parquet", None, [call(tags=some) for some in tags])
+    rows = READERS["parquet"](tmp_path / "calls.parquet")
+    assert [row["tags"] for row in rows] == [["a b", "c"], ["a", "b c"], ["half ?"], []]
+
+
+@every_format
+def test_numbers_that_json_has_none_of_are_null(store: Store, tmp_path: Path, format: str) -> None:
+    """NaN and infinities, wherever they are: other programs read every line."""
+    span = call(events=(SpanEvent("odd", MOMENT, {"score": float("nan"), "fine": 0.5}),))
+    span.attributes |= {"score": float("nan"), "scores": [1.5, float("-inf")], "half": "\ud800"}
+    add(store, [span])
+    path = tmp_path / f"calls.{format}"
+    assert telemetry.export(path) == 1
+    (row,) = READERS[format](path)
+    attributes = row["attributes"] if format == "jsonl" else strict(row["attributes"])
+    assert (attributes["score"], attributes["scores"], attributes["half"]) == (None, [1.5, None], "\ud800")
+    if format == "jsonl":
+        assert row["events"][0]["attributes"] == {"score": None, "fine": 0.5}
+
+
+@every_format
+def test_a_file_grows_while_spans_are_read(tmp_path: Path, format: str) -> None:
+    """They are not all held first, however many there are."""
+    sizes = []
+
+    def reading() -> Iterator[Span]:
+        for n in range(20_001):
+            if n in (10_000, 20_000):
+                sizes.append(sum(path.stat().st_size for path in tmp_path.iterdir()))
+            yield call(MOMENT + n)
+
+    write_spans(tmp_path / f"calls.{format}", None, reading())
+    assert 0 < sizes[0] < sizes[1]
 
 
 def test_csv_has_the_same_columns(store: Store, tmp_path: Path) -> None:
@@ -312,7 +390,7 @@ def test_every_function_that_asks_the_books_has_a_twin_for_async_code() -> None:
     """With the same arguments."""
     public = {name: entry for name, entry in vars(telemetry).items() if callable(entry) and not name.startswith("_")}
     twins = {name for name in public if name.endswith("_async")}
-    asking = {"query", "summary", "trace", "export", "purge", "set_price", "remove_price", "prices", "reprice"}
+    asking = {"query", "summary", "trace", "export", "purge", "set_price", "remove_price", "prices", "reprice", "flush"}
     assert twins == {f"{name}_async" for name in asking}
     for name in asking:
         twin = public[f"{name}_async"]

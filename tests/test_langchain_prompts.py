@@ -6,7 +6,7 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from keeping import on_sqlite
 from langchain_core.load import dumps, loads
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.usefixtures("store")
 
 both_kinds = pytest.mark.parametrize("kind", [ChatAistrale, AistraleLLM])
 in_beta = pytest.mark.filterwarnings("ignore::langchain_core._api.beta_decorator.LangChainBetaWarning")
-on_many = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+on_many = settings(max_examples=50)
 
 HARD = 'Reply to <{{who}}> & co. as {"name": "{{ who }}", "n": {}} {{!who}} $x \\n }{'
 PIECES = [

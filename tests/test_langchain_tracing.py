@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -49,6 +50,26 @@ def tree() -> list[tuple[int, str, str]]:
     spans = telemetry.query()
     (trace_id,) = {span.trace_id for span in spans}
     return [(depth, span.name, span.status) for root in telemetry.trace(trace_id) for depth, span in root.walk()]
+
+
+@pytest.mark.usefixtures("keeping")
+def test_what_each_surface_used_is_a_summary(upstream: Upstream) -> None:
+    """The SDK's own calls and those of LangChain, whole and streamed, with what they cost."""
+    upstream.will(*(charging(cost) for cost in (0.25, 0.125, 0.125, 0.25, 0.125)))
+    client = Client(model="gpt-test", provider="openai", api_key="sk", base_url=upstream.url)
+    chain = PROMPT | model(upstream)
+    client.run("Hello")
+    chain.invoke({"word": "cheese"})
+    client.run("Hello")
+    "".join(str(piece.content) for piece in chain.stream({"word": "cheese"}))
+    asyncio.run(chain.ainvoke({"word": "cheese"}))
+
+    found = telemetry.summary(by="surface")
+    assert {(group.key, group.calls, group.usage.total_tokens, group.cost) for group in found} == {
+        ("sdk", 2, 10, Decimal("0.375")),
+        ("langchain", 3, 15, Decimal("0.5")),
+    }
+    assert [group.key for group in telemetry.summary(by="surface", surface="langchain")] == ["langchain"]
 
 
 @pytest.mark.parametrize("way", ["invoke", "stream", "ainvoke", "astream"])

@@ -442,7 +442,7 @@ def test_where_own_prices_cannot_be_read_the_tables_are_taken(
         assert answer.cost == Decimal("0.00000165")
     (told,) = caplog.messages
     assert told.startswith("your own prices cannot be read, the table's are taken: postgresql://app@127.0.0.1")
-    assert not watch(database_url()).now().prices
+    assert watch(database_url()).away
 
 
 def test_a_sessions_cost_adds_up(store: Store, upstream: Upstream) -> None:

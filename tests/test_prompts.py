@@ -485,6 +485,33 @@ def test_processes_that_write_at_once_write_all_they_have(store: Store, tmp_path
     assert len({version.template for version in prompts.history("greet")}) == 21
 
 
+def test_two_processes_that_write_version_3_write_3_and_4(store: Store, tmp_path: Path) -> None:
+    """Ten times, each starting at the same moment: both get a number of their own, and both texts are kept."""
+    for name in (rounds := [f"round-{number}" for number in range(10)]):
+        prompts.create(name, "one")
+        prompts.update(name, "two")
+    program = """
+        import sys, time
+        from pathlib import Path
+        from aistrale import prompts
+
+        me, deadline = sys.argv[1], time.monotonic() + 30
+        prompts.list()  # the books are open
+        for number in range(10):
+            Path(f"{number}-{me}").touch()
+            while len(list(Path.cwd().glob(f"{number}-*"))) < 2:
+                assert time.monotonic() < deadline, "the other is gone"
+                time.sleep(0.001)
+            print(prompts.update(f"round-{number}", me).version)
+    """
+    left, right = (output.split() for output in in_processes(program, ["left", "right"], tmp_path))
+
+    assert [sorted(pair) for pair in zip(left, right, strict=True)] == [["3", "4"]] * 10
+    for name, left_version, right_version in zip(rounds, left, right, strict=True):
+        kept = {str(version.version): version.template for version in prompts.history(name)}
+        assert kept == {"1": "one", "2": "two", left_version: "left", right_version: "right"}
+
+
 def test_of_processes_that_expect_the_same_version_one_wins(store: Store, tmp_path: Path) -> None:
     """Whoever it is."""
     prompts.create("greet", "one")

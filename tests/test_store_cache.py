@@ -1,26 +1,34 @@
 """A cache in the books: what one process was answered, all are."""
 
 import json
-import sqlite3
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
 from callers import ASYNC_STREAM, KEY, SYNC, Calling, Way, our_ways
-from keeping import on_sqlite
+from keeping import charging, on_sqlite
 from programs import printed, run_program
 from sqlalchemy import select, update
 from upstream import Step, Upstream, completion, events, plain, stream
 
-from aistrale import Client, Completion, ConfigurationError, StoreCache, ToolCall, Usage, telemetry
+from aistrale import (
+    Client,
+    Completion,
+    ConfigurationError,
+    MemoryCache,
+    StoreCache,
+    ToolCall,
+    Usage,
+    budgets,
+    telemetry,
+)
+from aistrale import events as event_log
 from aistrale.gateway.cache import AWAY_SECONDS
 from aistrale.store.schema import response_cache
-from aistrale.store.store import Store, open_store
+from aistrale.store.store import Store
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Oslo"}'}}
 
@@ -195,6 +203,32 @@ def test_answers_that_were_cut_short_are_not_kept(
     assert cached_answers(store) == []
 
 
+@our_ways
+def test_a_hit_is_a_span_that_costs_nothing(keeping: Store, upstream: Upstream, calling: Calling, way: Way) -> None:
+    """Marked cached; budgets and sums count what the first answer cost, once."""
+    budgets.set("b", 10)
+    upstream.will(charging(1))
+    caller = calling(way, cache=StoreCache())
+    assert [caller.ask().cached for _ in range(3)] == [False, True, True]
+
+    assert [(span.cached, span.cost) for span in telemetry.query()] == [(True, 0), (True, 0), (False, 1)]
+    assert [spend.spent for spend in budgets.spent("b")] == [1]
+    (total,) = telemetry.summary()
+    assert (total.calls, total.cost, total.unpriced) == (3, 1, 0)
+    assert [event.data["cached"] for event in event_log.list(type="inference.completed")] == [False, True, True]
+
+
+@pytest.mark.parametrize("options", [{}, {"cache": None}, {"cache": True}, {"cache": MemoryCache()}], ids=str)
+def test_who_does_not_ask_for_it_leaves_no_answer_in_the_books(
+    keeping: Store, calling: Calling, options: dict[str, Any]
+) -> None:
+    """Though they are kept, and though a cache in memory has it."""
+    caller = calling(SYNC, **options)
+    assert [caller.ask().text for _ in range(2)] == ["Hello"] * 2
+    assert len(telemetry.query()) == 2
+    assert cached_answers(keeping) == []
+
+
 # Bounds
 
 
@@ -240,26 +274,6 @@ def test_an_answer_larger_than_the_cache_is_not_kept(store: Store, calling: Call
 # Books that cannot be read
 
 
-@pytest.fixture(params=["a folder", "no database", "damaged", "refused"])
-def unreadable(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Books that cannot be read."""
-    path, url = tmp_path / "books.db", f"sqlite:///{tmp_path / 'books.db'}"
-    match request.param:
-        case "a folder":
-            path.mkdir()
-        case "no database":
-            path.write_text("These are no books." * 1000)
-        case "damaged":
-            with closing(sqlite3.connect(path)) as connection:
-                connection.execute("CREATE TABLE t (x)")
-            path.write_bytes(path.read_bytes()[:100] + b"\xff" * 8092)
-        case _:
-            url = "postgresql://nobody@127.0.0.1:1/none"
-    monkeypatch.setenv("AISTRALE_DATABASE_URL", url)
-    yield
-    open_store(url).close()
-
-
 @pytest.mark.parametrize("way", [SYNC, ASYNC_STREAM], ids=str)
 @pytest.mark.usefixtures("unreadable")
 def test_books_that_cannot_be_read_give_no_hit_and_no_error(upstream: Upstream, calling: Calling, way: Way) -> None:
@@ -285,7 +299,7 @@ def test_books_that_cannot_be_read_are_told_of(upstream: Upstream, tmp_path: Pat
     """
     done = run_program(program, cwd=tmp_path, arguments=(upstream.url,))
     assert (done.returncode, done.stdout) == (0, f"{['Hello'] * 3}\n"), done.stderr
-    (warning,) = done.stderr.splitlines()
+    (warning,) = [line for line in done.stderr.splitlines() if "the cache cannot be read" in line]
     assert warning.startswith("WARNING:aistrale:the cache cannot be read: ")
 
 

@@ -8,7 +8,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import pytest
-from callers import SYNC, Calling, Way, our_ways
+from callers import KEY, SYNC, Calling, Way, our_ways
 from keeping import ON, away, on_sqlite
 from programs import run_program
 from tenacity import wait_none
@@ -322,20 +322,24 @@ def test_a_key_in_the_books_makes_its_provider_the_default(upstream: Upstream, m
     assert keys(upstream) == [STORED]
 
 
-@on_sqlite
 @our_ways
 @pytest.mark.usefixtures("store")
 def test_a_wrong_master_key_is_told(
     upstream: Upstream, monkeypatch: pytest.MonkeyPatch, calling: Calling, way: Way
 ) -> None:
-    """Rather than going on with another account's key; a call that brings its own is not concerned."""
+    """Rather than going on with another account's key; a call that brings its own is not concerned. With the right
+    one, the stored key is used again.
+    """
     monkeypatch.setenv("OPENAI_API_KEY", IN_ENVIRONMENT)
     tokens.add("openai", STORED)
-    monkeypatch.setenv("AISTRALE_SECRET_KEY", "another")
-    with pytest.raises(StoreError, match="master key"):
-        calling(way, api_key=None).ask()
-    assert upstream.requests == []
-    assert calling(way).ask("Hello").text == "Hello"
+    with monkeypatch.context() as wrong:
+        wrong.setenv("AISTRALE_SECRET_KEY", "another")
+        with pytest.raises(StoreError, match="Set AISTRALE_SECRET_KEY to the master key they were added with"):
+            calling(way, api_key=None).ask()
+        assert upstream.requests == []
+        assert calling(way).ask("Hello").text == "Hello"
+    assert calling(way, api_key=None).ask("Hello").text == "Hello"
+    assert keys(upstream) == [KEY, STORED]
 
 
 @pytest.mark.usefixtures("keeping")

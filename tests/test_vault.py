@@ -1,5 +1,6 @@
 """The master key: where it comes from, where it is kept, and what happens if it is another one."""
 
+import inspect
 import itertools
 import logging
 import os
@@ -384,6 +385,64 @@ def test_another_master_key_is_refused(
     assert [token.masked for token in tokens.list()] == ["sk-…W4x9"]
 
     monkeypatch.setenv(VARIABLE, "the right one")
+    assert tokens.get("openai").reveal() == KEY
+
+
+NEED_THE_MASTER_KEY: dict[str, tuple[str, ...]] = {
+    "add": ("google", OTHER),
+    "get": ("openai",),
+    "rotate": ("openai", OTHER),
+    "rotate_master_key": ("a third",),
+}
+NEED_NONE: dict[str, tuple[str, ...]] = {
+    "list": (),
+    "master_key_source": (),
+    "set_default": ("openai", "work"),
+    "remove": ("openai", "work"),
+}
+
+
+async def asked(name: str, arguments: tuple[str, ...], way: str) -> Any:
+    """What a function of `tokens` gives, or its twin for async code."""
+    if way == "sync":
+        return getattr(tokens, name)(*arguments)
+    return await getattr(tokens, f"{name}_async")(*arguments)
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+async def test_every_function_works_or_says_what_to_do_without_the_right_master_key(
+    store: Store, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """What has to read or write a key says so and changes nothing; with the right one all is there."""
+    public = {name for name, _ in inspect.getmembers(tokens, inspect.isfunction) if not name.startswith("_")}
+    own = {name for name in public if getattr(tokens, name).__module__ == tokens.__name__}
+    assert {name for name in own if not name.endswith("_async")} == {*NEED_THE_MASTER_KEY, *NEED_NONE}
+
+    monkeypatch.setenv(VARIABLE, "the right one")
+    tokens.add("openai", KEY)
+    tokens.add("openai", OTHER, "work")
+    before = kept(store)
+    monkeypatch.setenv(VARIABLE, "another")
+    for name, arguments in NEED_THE_MASTER_KEY.items():
+        with pytest.raises(aistrale.StoreError, match="another master key than the one from environment AIS") as caught:
+            await asked(name, arguments, way)
+        assert caught.value.message.endswith(WHAT_TO_DO)
+    assert kept(store) == before
+
+    assert [(token.label, token.is_default) for token in await asked("list", (), way)] == [
+        ("default", True),
+        ("work", False),
+    ]
+    assert await asked("master_key_source", (), way) == "environment AISTRALE_SECRET_KEY"
+    await asked("set_default", NEED_NONE["set_default"], way)
+    monkeypatch.setenv(VARIABLE, "the right one")
+    assert [tokens.get("openai", label).reveal() for label in ("default", "work")] == [KEY, OTHER]
+    assert tokens.get("openai").label == "work"
+
+    monkeypatch.setenv(VARIABLE, "another")
+    await asked("remove", NEED_NONE["remove"], way)
+    monkeypatch.setenv(VARIABLE, "the right one")
+    assert [token.label for token in tokens.list()] == ["default"]
     assert tokens.get("openai").reveal() == KEY
 
 

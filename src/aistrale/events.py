@@ -6,9 +6,11 @@ inference.completed, inference.failed, cost.threshold_exceeded, provider.failed,
 from __future__ import annotations
 
 import builtins
+import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, get_args
 
 from aistrale.exceptions import InvalidRequestError
 from aistrale.records import Event, EventType, row_limit, to_nanoseconds
@@ -25,10 +27,13 @@ def list(
 ) -> builtins.list[Event]:
     """Events in the order they were written, at most `limit`; raises StoreError.
 
-    since: a moment, or the id of the last event one has seen: those after it, and none twice.
+    since: a moment, or the id of the last event one has seen: those after it, and none twice. That event itself may be
+    forgotten since. type: those of this type alone.
     """
-    if not isinstance(since, str | datetime | None):
-        raise InvalidRequestError(f"since must be an event's id or a datetime, not {since!r}")
+    if not isinstance(since, datetime | None) and not (isinstance(since, str) and _ID.fullmatch(since)):
+        wanted = "a datetime or an event's id, which is evt_ and 16 hexadecimal digits"
+        raise InvalidRequestError(f"since must be {wanted}, not {since!r}")
+    _check_type(type)
     bring_up_to_date(database_url())
     return _log().list(to_nanoseconds(since) if isinstance(since, datetime) else since, type, row_limit(limit))
 
@@ -39,11 +44,23 @@ list_async = in_thread(list)
 def subscribe(subscriber: Callable[[Event], object], *, type: EventType | None = None) -> Callable[[], None]:
     """Have `subscriber` called with each event this process writes, once it is written; returns what ends that.
 
-    It is called in the thread that wrote the event; what it raises is logged.
+    It may be called in any thread, and must be no coroutine function: nobody would await it. What it raises is logged.
     """
+    if not callable(subscriber) or iscoroutinefunction(subscriber):
+        raise InvalidRequestError(f"subscriber must be a plain function that takes an event, not {subscriber!r}")
+    _check_type(type)
     if type is None:
         return _log().subscribe(subscriber)
     return _log().subscribe(lambda event: subscriber(event) if event.type == type else None)
+
+
+_ID = re.compile("evt_[0-9a-f]{16}")
+
+
+def _check_type(type: Any) -> None:
+    known = get_args(EventType)
+    if type is not None and type not in known:
+        raise InvalidRequestError(f"type must be one of {', '.join(known)}, not {type!r}")
 
 
 def _log() -> EventLog:

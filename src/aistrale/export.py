@@ -1,9 +1,13 @@
-"""Spans as files: JSON lines with all there is, or a table."""
+"""Spans as files: JSON lines with all there is, or a table.
+
+A file is written page by page, however many spans there are, and under another name until it is whole.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +20,7 @@ from typing import Any
 from aistrale.exceptions import ConfigurationError, InvalidRequestError, StoreError
 from aistrale.spans import USAGE_ATTRIBUTES, Span
 from aistrale.store.encoding import encode
+from aistrale.store.schema import rounded
 
 _PROPERTIES = (
     *("operation", "provider", "model", "response_model", "surface", "session_id", "user_id"),
@@ -54,7 +59,7 @@ def as_row(span: Span) -> dict[str, Any]:
         "cost": None if span.cost is None else format(span.cost, "f"),
         "cost_source": span.cost_source,
         "tags": " ".join(span.tags),
-        "attributes": encode(span.attributes),
+        "attributes": encode(_finite(span.attributes)),
     }
 
 
@@ -75,8 +80,17 @@ def _write_jsonl(path: Path, spans: Iterable[Span]) -> int:
     number = 0
     with path.open("w", encoding="utf-8") as file:
         for number, span in enumerate(spans, 1):  # noqa: B007 - the last one is the count
-            file.write(json.dumps(_as_object(span), default=str) + "\n")
+            file.write(json.dumps(_finite(_as_object(span)), default=str, allow_nan=False) + "\n")
     return number
+
+
+def _finite(value: Any) -> Any:
+    """A value without the numbers that JSON has none of (RFC 8259, section 6): infinite ones, and what is no number."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return [_finite(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _write_csv(path: Path, spans: Iterable[Span]) -> int:
@@ -100,19 +114,34 @@ def _write_parquet(path: Path, spans: Iterable[Span]) -> int:
         import pyarrow.parquet as pq  # type: ignore[import-untyped]
     except ImportError as error:
         raise ConfigurationError("Parquet needs pyarrow: pip install pyarrow") from error
-    kinds = {"cached": pa.bool_(), "latency": pa.float64(), "time_to_first_token": pa.float64()}
-    kinds |= dict.fromkeys(USAGE_ATTRIBUTES, pa.int64())
+    kinds = {
+        "started": pa.timestamp("us", "UTC"),
+        "cached": pa.bool_(),
+        **dict.fromkeys(("latency", "time_to_first_token"), pa.float64()),
+        **dict.fromkeys(USAGE_ATTRIBUTES, pa.int64()),
+        "cost": pa.decimal128(38, 12),
+        "tags": pa.list_(pa.string()),
+    }
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in as_row(Span("", "", "", 0, 0))])
     number = 0
     with pq.ParquetWriter(path, schema) as writer:
-        for page in _pages({name: _true_text(value) for name, value in as_row(span).items()} for span in spans):
+        for page in _pages(map(_typed_row, spans)):
             writer.write_table(pa.Table.from_pylist(page, schema))
             number += len(page)
     return number
 
 
+def _typed_row(span: Span) -> dict[str, Any]:
+    """The columns of a span, as what they are."""
+    cost = None if span.cost is None else rounded(span.cost)
+    row = {**as_row(span), "started": span.started, "cost": cost, "tags": list(span.tags)}
+    return {name: _true_text(value) for name, value in row.items()}
+
+
 def _true_text(value: Any) -> Any:
     """Text without what is no character."""
+    if isinstance(value, list):
+        return [_true_text(entry) for entry in value]
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 

@@ -129,8 +129,9 @@ def export(folder: Folder, *, label: str | None = None) -> Paths:
     """
     from aistrale.prompt_files import SUFFIX, encode_file
 
+    found = list(label)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return [_write(Path(folder) / f"{prompt.name}{SUFFIX}", encode_file(prompt)) for prompt in list(label)]
+    return [_write(Path(folder) / f"{prompt.name}{SUFFIX}", encode_file(prompt)) for prompt in found]
 
 
 def load(folder: Folder) -> StoredPrompts:
