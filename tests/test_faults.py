@@ -334,6 +334,32 @@ def test_nothing_is_said_at_exit(upstream: Upstream) -> None:
     upstream.wait_until_open(0)
 
 
+OUTLIVED = """
+import asyncio, logging, sys
+import aistrale
+
+logging.getLogger("asyncio").setLevel(logging.ERROR)  # as above
+
+async def leave_open():
+    options = dict(provider="openai", model="gpt-test", api_key="sk-exit", base_url=sys.argv[1])
+    stream = aistrale.AsyncClient(**options).stream("Hello")
+    print((await anext(stream)).text)
+    return stream
+
+stream = asyncio.run(leave_open())
+del stream
+kept = asyncio.run(leave_open())
+"""
+
+
+def test_nothing_is_said_of_streams_that_outlive_their_event_loop(upstream: Upstream) -> None:
+    """Not even of those that had not arrived whole."""
+    upstream.default = events("One ", HANG)
+    done = run_program(OUTLIVED, cwd=TESTS, env={"PYTHONDEVMODE": "1"}, arguments=(upstream.url,))
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "One \nOne \n")
+    upstream.wait_until_open(0)
+
+
 SERVE = """
 import sys
 from upstream import HANG, Upstream, events

@@ -11,6 +11,7 @@ import os
 from collections.abc import AsyncGenerator, Callable
 from functools import lru_cache
 from typing import NoReturn
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError
@@ -65,6 +66,7 @@ class AiohttpTransport:
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             _raise_typed(error, request.url, timeout)
+        pool.answers.add(answer)
         return AiohttpResponse(answer, request.url, timeout)
 
     def _forget_closed_loops(self) -> None:
@@ -89,6 +91,7 @@ class _Pool:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "gzip, deflate"},
         )
+        self.answers: WeakSet[aiohttp.ClientResponse] = WeakSet()
         self._proxies: dict[str, str | None] = {}
         self._end = self._wait_for_end()
         self._pid = os.getpid()
@@ -114,6 +117,8 @@ class _Pool:
             yield
         finally:
             self._forget()
+            for answer in list(self.answers):  # one that outlives its loop can no longer be closed, and says so
+                answer.close()
             await self.session.close()
 
 
