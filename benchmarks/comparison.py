@@ -1,6 +1,6 @@
 """Contenders against each other: the same work in rounds, one block each a round, one at a time."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -28,10 +28,12 @@ class Comparison:
         """The ratios within each round; None if either job was not measured."""
         return self.within_rounds(lambda blocks: figure(blocks[job]) / figure(blocks[reference]))
 
-    def within_rounds(self, figure: Callable[[Round], float]) -> Spread | None:
+    def within_rounds(
+        self, figure: Callable[[Round], float], spread: Callable[[Iterable[float]], Spread] = Spread.of
+    ) -> Spread | None:
         """A figure of each round's blocks; None if it asks for a job that was not measured."""
         try:
-            return Spread.of(figure(blocks) for blocks in self.rounds)
+            return spread([figure(blocks) for blocks in self.rounds])
         except KeyError:
             return None
 

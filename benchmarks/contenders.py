@@ -25,6 +25,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
+from benchmarks.upstream import TEXT
+
 KEY = "sk-bench"
 MODEL = "gpt-4o"
 PROMPT = "Hello, world!"
@@ -378,6 +380,29 @@ def sdk_run(base_url: str) -> Iterator[Ready[Call]]:
 
 
 @contextmanager
+def sdk_span(base_url: str) -> Iterator[Ready[Call]]:
+    """A span of OpenTelemetry's SDK with ten attributes around nothing, dropped by its exporter."""
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+    from opentelemetry.trace import SpanKind
+
+    class Exporter(SpanExporter):
+        def export(self, spans: Sequence[Any]) -> SpanExportResult:
+            return SpanExportResult.SUCCESS
+
+    attributes = {f"gen_ai.attribute.{number}": MODEL for number in range(10)}
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(Exporter(), max_queue_size=20_000))
+    tracer = provider.get_tracer("bare")
+
+    def call() -> int:
+        with tracer.start_as_current_span(f"chat {MODEL}", kind=SpanKind.CLIENT, attributes=attributes):
+            return len(TEXT)
+
+    yield Ready(call, provider.force_flush)
+
+
+@contextmanager
 def bare_run(base_url: str) -> Iterator[Ready[Call]]:
     """The least that keeps a call: a dict in a queue, and a thread that puts its JSON into one SQLite table."""
     import aistrale
@@ -447,7 +472,13 @@ def booked_run(base_url: str) -> Iterator[Ready[Call]]:
         yield Ready(lambda: len(client.run(PROMPT).text), settle, audit)
 
 
-BOOKS: Mapping[str, Opener] = {"unobserved": unobserved_run, "booked": booked_run, "SDK": sdk_run, "bare": bare_run}
+BOOKS: Mapping[str, Opener] = {
+    "unobserved": unobserved_run,
+    "booked": booked_run,
+    "SDK": sdk_run,
+    "bare": bare_run,
+    "span": sdk_span,
+}
 RUN: Mapping[str, Opener] = {
     "httpx": httpx_run,
     "openai": openai_run,

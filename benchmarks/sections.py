@@ -168,32 +168,44 @@ def telemetry(plan: Plan, only: Only, base_url: str) -> Findings:
     """What telemetry costs a call in all, to the end of the work in the background, which competes with the calls.
 
     Beside the books: OpenTelemetry's SDK by hand, and the least that keeps a call at all. Both put each span into one
-    table as it is, without prices, sums, events or further indexes.
+    table as it is, without prices, sums, events or further indexes. A span of the SDK around nothing says how fast
+    the machine is. Many short rounds, for these are small differences of large times.
     """
-    off, on, sdk, bare = (Job("books", name) for name in ("unobserved", "booked", "SDK", "bare"))
-    jobs = [off, on, sdk, bare] if US in only else []
-    played = compare(jobs, base_url, rounds=2 * plan.rounds, block_seconds=5 * plan.block_seconds)
+    off, on, sdk, bare, span = (Job("books", name) for name in ("unobserved", "booked", "SDK", "bare", "span"))
+    jobs = [off, on, sdk, bare, span] if US in only else []
+    played = compare(jobs, base_url, rounds=8 * plan.rounds, block_seconds=1.25 * plan.block_seconds)
 
     def paid(job: Job, figure: Figure) -> Spread | None:
-        return played.within_rounds(lambda blocks: 1e6 * (figure(blocks[job]) - figure(blocks[off])))
+        return played.within_rounds(
+            lambda blocks: 1e6 * (figure(blocks[job]) - figure(blocks[off])), Spread.of_middle_half
+        )
 
+    named = {
+        on: "the books, written",
+        sdk: "OpenTelemetry's SDK, one bare table",
+        bare: "a queue, a thread, one bare table",
+    }
     rows = []
-    for job, what in (
-        (on, "the books, written"),
-        (sdk, "OpenTelemetry's SDK, one bare table"),
-        (bare, "a queue, a thread, one bare table"),
-    ):
+    for job, what in named.items():
         taken = [paid(job, figure) for figure in (_seconds_each, _cpu_each, _caller_each)]
         if None not in taken:
             rows.append((what, *(spread.text(".0f") for spread in taken if spread)))
-    beside = played.within_rounds(
-        lambda blocks: (
-            (_cpu_each(blocks[on]) - _cpu_each(blocks[off])) / (_cpu_each(blocks[sdk]) - _cpu_each(blocks[off]))
-        )
-    )
-    figures = {"telemetry": paid(on, _seconds_each), "telemetry beside SDK": beside}
+    alone = played.within_rounds(lambda blocks: 1e6 * _seconds_each(blocks[span]), Spread.of_middle_half)
+    if alone is not None:
+        rows.append(("to compare: a span of the SDK around nothing", alone.text(".0f"), "-", "-"))
+    figures = {
+        "telemetry": paid(on, _seconds_each),
+        "telemetry in spans": _of_medians(paid(on, _seconds_each), alone),
+        "telemetry beside SDK": _of_medians(paid(on, _cpu_each), paid(sdk, _cpu_each)),
+    }
     head = ("telemetry, over a call without", "us a call", "us of CPU", "of it the caller's own")
-    return findings(head, rows, played.remarks, figures)
+    remarks = ("the middle half of the rounds in brackets", *played.remarks) if rows else played.remarks
+    return findings(head, rows, remarks, figures)
+
+
+def _of_medians(figure: Spread | None, reference: Spread | None) -> Spread | None:
+    """Their ratio: that of each round would divide by differences near nothing."""
+    return Spread.of([figure.median / reference.median]) if figure and reference else None
 
 
 def collector(plan: Plan, only: Only, base_url: str) -> Findings:

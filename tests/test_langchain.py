@@ -545,6 +545,7 @@ def test_a_late_handler_hears_of_each_start_beside_ours(upstream: Upstream, way:
 def test_a_server_is_asked_as_it_is_documented(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """`AistraleLLM(api_url=..., model=..., provider=...)` in `prompt | llm | parser`: the server finds the provider."""
     monkeypatch.setenv("AISTRALE_API_KEY", "ak-server")
+    monkeypatch.setenv("AISTRALE_TELEMETRY", "off")  # or spans go there as well, and wait for a server that is gone
     llm = AistraleLLM(api_url=f"http://{upstream.host}", model="gpt-4", provider="openai")
     chain = PromptTemplate.from_template("Say {word}") | llm | StrOutputParser()
     assert chain.invoke({"word": "cheese"}) == "Say cheese"
@@ -558,10 +559,11 @@ def test_a_server_is_asked_as_it_is_documented(upstream: Upstream, monkeypatch: 
     assert [bool(request.body.get("stream")) for request in upstream.requests] == [False, True, False]
 
 
-def test_a_server_is_asked_by_the_classic_chain(upstream: Upstream) -> None:
+def test_a_server_is_asked_by_the_classic_chain(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same request, from an LLMChain."""
     from langchain_classic.chains import LLMChain
 
+    monkeypatch.setenv("AISTRALE_TELEMETRY", "off")
     llm = AistraleLLM(api_url=f"http://{upstream.host}", model="gpt-4", provider="openai", api_key="ak-server")
     with suppress_langchain_deprecation_warning():
         chain = LLMChain(llm=llm, prompt=PromptTemplate.from_template("Say {word}"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import printed
 
 import aistrale
 from aistrale import StoreCache, StoreError, budgets, events, prompts, telemetry, tokens
@@ -126,11 +127,13 @@ def test_no_function_is_left_out() -> None:
 
 @unusable
 @pytest.mark.usefixtures("unreadable")
-def test_what_asks_nothing_of_the_books_works_without() -> None:
+def test_what_asks_nothing_of_the_books_works_without(in_folder: Path) -> None:
     """How spans get there, what they are of, who hears of events, and where the master key is."""
-    with telemetry.agent("planner"), telemetry.tool("calendar"):
-        pass
-    assert telemetry.flush(0)
-    assert all(delivery.dropped == 0 for delivery in telemetry.status())
-    events.subscribe(print)()
-    assert tokens.master_key_source().startswith("file ")
+    program = """
+        from aistrale import events, telemetry, tokens
+        with telemetry.agent("planner"), telemetry.tool("calendar"):
+            pass
+        events.subscribe(print)()
+        print(telemetry.flush(0), telemetry.status(), tokens.master_key_source().split()[0])
+    """
+    assert printed(program, cwd=in_folder) == "True [] file\n"
