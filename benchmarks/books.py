@@ -5,14 +5,16 @@ are made in the bench's own folder; each figure that is said to be cold is of a 
 the system's file cache dropped first where that is allowed.
 """
 
+import json
 import os
 import random
+import sqlite3
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -113,11 +115,16 @@ def books(size: Size, folder: Path) -> Findings:
     figures: dict[str, Spread | None] = {}
     rates = [size.fresh / fill(f"sqlite:///{folder / f'fresh{number}.db'}", size.fresh) for number in range(3)]
     figures["rows"] = Spread.of(rates)
-    rows = [("spans written in a second, with their events and sums", figures["rows"].text(",.0f"))]
+    bare = Spread.of(size.fresh / _bare(folder / f"bare{number}.db", size.fresh) for number in range(3))
+    rows = [
+        ("spans written in a second, with their events and sums", figures["rows"].text(",.0f")),
+        ("to compare: rows of sqlite3 alone, with three indexes", bare.text(",.0f")),
+    ]
 
     large = f"sqlite:///{folder / 'large.db'}"
     fill(large, size.spans)
     for figure, what, code in (
+        ("library", "to compare: SQLAlchemy imported and no more, seconds, cold", "import sqlalchemy"),
         ("query", "query(last='24h'), seconds, cold", "aistrale.telemetry.query(last='24h')"),
         ("query rare", "query(model='nope'), seconds, cold", "aistrale.telemetry.query(model='nope')"),
         ("query dear", "query(min_cost=...) of a few, seconds, cold", "aistrale.telemetry.query(min_cost='0.0099999')"),
@@ -148,6 +155,31 @@ def books(size: Size, folder: Path) -> Findings:
         (f"{WRITERS} processes, {size.seconds:g} s: spans written, of them lost", f"{written:,}, {written - found:,}")
     )
     return findings(("books, on SQLite", "measured"), rows, (), figures)
+
+
+def _bare(path: Path, number: int) -> float:
+    """Seconds that sqlite3 takes for as many rows of text and three indexes, in batches as large."""
+    from aistrale.tracing.books import BooksSink
+
+    rows = [
+        (span.trace_id, span.span_id, span.start, span.end, str(span.attributes["gen_ai.request.model"]), span.status)
+        + (*("gpt-4o",) * 23, json.dumps(span.attributes))
+        for span in spans(number)
+    ]
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=NORMAL")
+        columns = ", ".join(f"c{column}" for column in range(len(rows[0])))
+        database.execute(f"CREATE TABLE spans ({columns}, PRIMARY KEY (c0, c1))")
+        for column in ("c2", "c4, c2", "c5, c2"):
+            database.execute(f"CREATE INDEX by_{column[:2]} ON spans ({column})")
+        insert = f"INSERT INTO spans VALUES ({', '.join('?' * len(rows[0]))})"
+        started = time.perf_counter()
+        for first in range(0, number, BooksSink.batch):
+            database.execute("BEGIN")
+            database.executemany(insert, rows[first : first + BooksSink.batch])
+            database.execute("COMMIT")
+        return time.perf_counter() - started
 
 
 def _purged(url: str) -> Iterator[float]:

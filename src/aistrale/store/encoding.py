@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import Any
 
-from orjson import JSONEncodeError, dumps
+from orjson import JSONDecodeError, JSONEncodeError, dumps, loads
 
 from aistrale.spans import SpanEvent, in_ascii
 
@@ -19,7 +19,16 @@ def encode(value: Any) -> str:
     except JSONEncodeError:  # lone surrogates, large numbers, keys that are no texts
         return in_ascii(value)
     # It says null for what is no finite number.
-    return in_ascii(value) if "null" in text and not (_says_null(value, text) or _is_finite(value)) else text
+    return in_ascii(value) if "null" in text and not (_says_null(value, text) or _are_all(isfinite, value)) else text
+
+
+def decode(text: str) -> Any:
+    """What `encode` was given, or what JSON can say of that."""
+    try:
+        value = loads(text)
+    except JSONDecodeError:  # no finite number, or half a character
+        return json.loads(text)
+    return value if _are_all(_is_small, value) else json.loads(text)  # it makes floats of large whole numbers
 
 
 def _says_null(value: Any, text: str) -> bool:
@@ -27,18 +36,23 @@ def _says_null(value: Any, text: str) -> bool:
     return isinstance(value, dict) and text.count("null") == sum([entry is None for entry in value.values()])
 
 
-def _is_finite(value: Any) -> bool:
+def _are_all(good: Callable[[float], bool], value: Any) -> bool:
+    """Whether all floats in a value are such."""
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, list | tuple):
-        return not isinstance(value, float) or math.isfinite(value)
+        return not isinstance(value, float) or good(value)
     for entry in value:
         kind = type(entry)
-        if kind in _NO_FLOATS or (kind is float and math.isfinite(entry)):
+        if kind in _NO_FLOATS or (kind is float and good(entry)):
             continue
-        if not _is_finite(entry):
+        if not _are_all(good, entry):
             return False
     return True
+
+
+def _is_small(number: float) -> bool:
+    return -(2.0**63) < number < 2.0**63
 
 
 _NO_FLOATS = frozenset((str, int, bool, type(None)))
@@ -53,4 +67,4 @@ def encode_events(events: Sequence[SpanEvent]) -> str | None:
 
 def decode_events(text: str | None) -> tuple[SpanEvent, ...]:
     """What `encode_events` made."""
-    return tuple(SpanEvent(*event) for event in json.loads(text)) if text else ()
+    return tuple(SpanEvent(*event) for event in decode(text)) if text else ()

@@ -23,9 +23,9 @@ def to_picodollars(dollars: Decimal) -> int:
 
 def to_dollars(picodollars: int) -> Decimal:
     """Picodollars as US dollars."""
-    dollars = EXACT.multiply(picodollars, PICO).normalize(EXACT)
-    is_whole = dollars == dollars.to_integral_value()
-    return dollars.quantize(Decimal(1), context=EXACT) if is_whole else dollars  # 10, not 1E+1
+    if picodollars % 10**12 == 0:
+        return Decimal(picodollars // 10**12)  # 10, not 1E+1
+    return EXACT.multiply(picodollars, PICO).normalize(EXACT)
 
 
 def rounded(dollars: Decimal) -> Decimal:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Row, Select, and_, bindparam, delete, select, tuple_, update
+from sqlalchemy import Connection, Select, and_, bindparam, delete, select, tuple_, update
 
 from aistrale.prices import MOST_DOLLARS, Cost
 from aistrale.records import Summary
 from aistrale.spans import INFERENCE, USAGE_ATTRIBUTES, Span
 from aistrale.store.database import BUSY_SECONDS, Database, insert_many
-from aistrale.store.encoding import decode_events, encode, encode_events
+from aistrale.store.encoding import decode, decode_events, encode, encode_events
 from aistrale.store.filters import SpanFilter, as_text, as_texts, conditions_of
 from aistrale.store.peaks import add_to_peaks, forget_peaks, narrowed
 from aistrale.store.schema import rounded, span_tags, spans, to_picodollars
@@ -89,7 +88,7 @@ class SpanStore:
         """
         position = tuple_(*_POSITION) > tuple_(*after)
         query = (
-            select(spans)
+            select(*_WHOLE)
             .where(position, spans.c.operation.in_(INFERENCE), *conditions_of(filter))
             .order_by(*_POSITION)
             .limit(REPRICED)
@@ -152,7 +151,7 @@ class SpanStore:
 
     def trace(self, trace_id: str) -> list[Span]:
         """All spans of a trace, by their start."""
-        query = select(spans).where(spans.c.trace_id == trace_id).order_by(spans.c.start_time, spans.c.span_id)
+        query = select(*_WHOLE).where(spans.c.trace_id == trace_id).order_by(spans.c.start_time, spans.c.span_id)
         with self._database.read() as connection:
             return [_span(row) for row in connection.execute(query)]
 
@@ -165,7 +164,7 @@ class SpanStore:
 def _newest(filter: SpanFilter) -> Select[Any]:
     """Spans, the newest first; those of a tag by the table of tags, which is in that order."""
     if filter.tag is None:
-        query, (start, *others) = select(spans), _POSITION
+        query, (start, *others) = select(*_WHOLE), _POSITION
         query = query.where(*conditions_of(filter))
     else:
         start, others = span_tags.c.start_time, [span_tags.c.span_id, span_tags.c.trace_id]
@@ -173,7 +172,7 @@ def _newest(filter: SpanFilter) -> Select[Any]:
         of_time = [start >= filter.since] if filter.since is not None else []
         of_time += [start < filter.until] if filter.until is not None else []
         rest = replace(filter, tag=None, since=None, until=None)
-        query = select(spans).join(span_tags, tagged).where(span_tags.c.tag == as_text(filter.tag), *of_time)
+        query = select(*_WHOLE).join(span_tags, tagged).where(span_tags.c.tag == as_text(filter.tag), *of_time)
         query = query.where(*conditions_of(rest))
     return query.order_by(*(column.desc() for column in (start, *others)))
 
@@ -231,22 +230,19 @@ def _count(value: Any, largest: int = 10**12) -> int | None:
     return value if type(value) is int and 0 <= value <= largest else None
 
 
-def _span(row: Row[Any]) -> Span:
-    return Span(
-        trace_id=row.trace_id,
-        span_id=row.span_id,
-        name=row.name,
-        start=row.start_time,
-        end=row.start_time + row.duration,
-        parent_id=row.parent_id,
-        kind=row.kind,
-        status=row.status,
-        attributes=json.loads(row.attributes),
-        events=decode_events(row.events),
-        cost=row.cost,
-        cost_source=row.cost_source,
-        price_version=row.price_version,
-    )
+_WHOLE = (
+    *(spans.c.trace_id, spans.c.span_id, spans.c.name, spans.c.start_time, spans.c.duration, spans.c.parent_id),
+    *(spans.c.kind, spans.c.status, spans.c.attributes, spans.c.events),
+    *(spans.c.cost, spans.c.cost_source, spans.c.price_version),
+)
+"""The columns that a span is made of; the others say in short what is in its attributes."""
+
+
+def _span(row: Sequence[Any]) -> Span:
+    """A row of `_WHOLE`."""
+    trace_id, span_id, name, start, duration, parent_id, kind, status, attributes, events, *price = row
+    known, happened = decode(attributes), decode_events(events)
+    return Span(trace_id, span_id, name, start, start + duration, parent_id, kind, status, known, happened, *price)
 
 
 def _present(connection: Connection, keys: Mapping[Key, Any]) -> Iterator[Key]:
