@@ -162,8 +162,11 @@ def _bare(path: Path, number: int) -> float:
     from aistrale.tracing.books import BooksSink
 
     rows = [
-        (span.trace_id, span.span_id, span.start, span.end, str(span.attributes["gen_ai.request.model"]), span.status)
-        + (*("gpt-4o",) * 23, json.dumps(span.attributes))
+        (
+            *(span.trace_id, span.span_id, span.start, span.end, span.attributes["gen_ai.request.model"], span.status),
+            *("gpt-4o",) * 23,
+            json.dumps(span.attributes),
+        )
         for span in spans(number)
     ]
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
