@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -42,13 +42,13 @@ class Size:
 QUICK = Size(spans=50_000, fresh=10_000, seconds=2.0, starts=3, trace=3_000)
 
 
-def spans(number: int, seed: int = 1, trace_id: str | None = None) -> Iterator[Any]:
-    """Spans of calls over the last days, oldest first, about 1.1 kB of attributes each."""
+def spans(number: int, seed: int = 1, trace_id: str | None = None, seconds: float = DAYS * 86_400) -> Iterator[Any]:
+    """Spans of calls over the last seconds, oldest first, about 1.1 kB of attributes each."""
     from aistrale.spans import Span
 
     chance = random.Random(seed)
     end = time.time_ns()
-    step = DAYS * 86_400 * 10**9 // number
+    step = round(seconds * 1e9) // number
     for position in range(number):
         start = end - (number - position) * step
         duration = int(chance.lognormvariate(20.5, 0.8))
@@ -87,14 +87,14 @@ def _attributes(position: int, model: str, duration: int, chance: random.Random)
     }
 
 
-def fill(url: str, number: int, seed: int = 1, trace_id: str | None = None) -> float:
-    """Write so many spans as the background writer does; the seconds that writing took."""
+def fill(url: str, made: Iterable[Any]) -> float:
+    """Write spans as the background writer does; the seconds that writing took."""
     from aistrale.store.store import Store
     from aistrale.tracing.books import BooksSink
 
     store, taken, batch = Store(url), 0.0, []
     store.record([])  # opened, and the tables made
-    for span in spans(number, seed, trace_id):
+    for span in made:
         batch.append(span)
         if len(batch) == BooksSink.batch:
             taken += _record(store, batch)
@@ -113,16 +113,23 @@ def _record(store: Any, batch: Sequence[Any]) -> float:
 def books(size: Size, folder: Path) -> Findings:
     """Writing, finding and adding up, on SQLite."""
     figures: dict[str, Spread | None] = {}
-    rates = [size.fresh / fill(f"sqlite:///{folder / f'fresh{number}.db'}", size.fresh) for number in range(3)]
-    figures["rows"] = Spread.of(rates)
+    rates = {
+        seconds: [
+            size.fresh / fill(f"sqlite:///{folder}/{seconds}-{number}.db", spans(size.fresh, seconds=seconds))
+            for number in range(3)
+        ]
+        for seconds in (size.fresh // 1000, DAYS * 86_400)
+    }
+    figures["rows"], slower = map(Spread.of, rates.values())
     bare = Spread.of(size.fresh / _bare(folder / f"bare{number}.db", size.fresh) for number in range(3))
     rows = [
-        ("spans written in a second, with their events and sums", figures["rows"].text(",.0f")),
+        ("spans written in a second, with events and sums, as they come", figures["rows"].text(",.0f")),
+        ("spans written in a second, those of ten days", slower.text(",.0f")),
         ("to compare: rows of sqlite3 alone, with three indexes", bare.text(",.0f")),
     ]
 
     large = f"sqlite:///{folder / 'large.db'}"
-    fill(large, size.spans)
+    fill(large, spans(size.spans))
     for figure, what, code in (
         ("library", "to compare: SQLAlchemy imported and no more, seconds, cold", "import sqlalchemy"),
         ("query", "query(last='24h'), seconds, cold", "aistrale.telemetry.query(last='24h')"),
@@ -145,7 +152,7 @@ def books(size: Size, folder: Path) -> Findings:
     rows.append((f"{size.spans:,} spans: forgotten in a second, the oldest tenth", figures["purged"].text(",.0f")))
 
     deep = f"sqlite:///{folder / 'deep.db'}"
-    fill(deep, size.trace, trace_id="a" * 32)
+    fill(deep, spans(size.trace, trace_id="a" * 32))
     figures["trace"] = Spread.of(_cold(deep, f"aistrale.telemetry.trace({'a' * 32!r})") for _ in range(3))
     rows.append((f"a trace of {size.trace:,} spans, seconds, cold", figures["trace"].text(".3f")))
 
