@@ -163,6 +163,17 @@ def test_a_model_can_be_pickled_and_shows_no_key(behaving: Upstream) -> None:
     assert "very-secret" not in f"{model!r} {model} {again!r}"
 
 
+@both_kinds
+def test_a_password_in_an_address_is_shown_to_nobody(behaving: Upstream, kind: Any) -> None:
+    """Nor sent where a key goes in its place."""
+    told, cache = Told(), Seen()
+    model = kind(**options(behaving, base_url=behaving.url.replace("://", "://user:hush@"), cache=cache))
+    in_every_way(model, {"callbacks": [told]})
+    assert {request.headers["authorization"] for request in behaving.requests} == {"Bearer sk-test"}
+    assert told.starts
+    assert "hush" not in str([repr(model), str(model), dumps(model), told.starts, cache.keys])
+
+
 def test_one_model_serves_many_event_loops(behaving: Upstream) -> None:
     """A script that calls asyncio.run again and again."""
     model = ChatAistrale(**options(behaving))

@@ -944,6 +944,13 @@ def test_an_answer_of_nothing_but_a_search(briefly: Upstream) -> None:
     assert len(next_turn(briefly, message, "google")["contents"]) == 1
 
 
+def test_an_earlier_answer_that_cannot_be_read_is_refused(briefly: Upstream) -> None:
+    """LangChain's own reading of it has no type of error."""
+    message = AIMessage([{"type": "image_url", "image_url": {"url": ""}}])
+    with pytest.raises(aistrale.InvalidRequestError, match="earlier answer cannot be read"):
+        next_turn(briefly, message, "openai")
+
+
 def test_reasoning_of_others_goes_where_reasoning_is_wanted(briefly: Upstream) -> None:
     """As text, whatever the shape."""
     told = [

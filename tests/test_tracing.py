@@ -674,6 +674,10 @@ MEDIA: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         image(PNG),
         {"type": "blob", "modality": "image", "mime_type": "image/png", "content": "aW1hZ2U="},
     ),
+    "an image as Anthropic has it": (
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aW1hZ2U="}},
+        {"type": "blob", "modality": "image", "mime_type": "image/png", "content": "aW1hZ2U="},
+    ),
     "an image at an address": (
         image("https://pictures.example/a.webp?size=1"),
         {

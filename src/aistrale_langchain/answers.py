@@ -112,7 +112,11 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def _reasoning_of(message: AIMessage) -> Iterator[ReasoningBlock]:
     """Reasoning in any shape, with its signature, if it has one and says whose that is."""
     origin = message.response_metadata.get("model_provider")
-    for block in message.content_blocks:
+    try:
+        blocks = message.content_blocks
+    except ValueError as error:  # of an image without an address, for one
+        raise InvalidRequestError(f"The content of an earlier answer cannot be read: {error}") from error
+    for block in blocks:
         match _unwrapped(block):
             case {"type": "reasoning", "reasoning": str(text), "extras": {"signature": str(signature)}}:
                 yield ReasoningBlock(text, signature, origin=origin)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from langchain_core.embeddings import Embeddings
 from pydantic import Field
 
-from aistrale.exceptions import InvalidRequestError
-from aistrale.gateway.route import REMOTE
-from aistrale.providers import Profile, find_profile
 from aistrale_langchain.errors import model_errors
 from aistrale_langchain.model import Connection
 
@@ -53,33 +50,5 @@ class AistraleEmbeddings(Connection, Embeddings):
         """`embed_query` for async code."""
         return (await self.aembed_documents([text]))[0]
 
-    def _batches(self, texts: list[str]) -> list[list[str]]:
-        """The texts, as they are sent. Raises InvalidRequestError before anything is if one is empty."""
-        for position, text in enumerate(texts):
-            if not text:
-                raise InvalidRequestError(f"Text {position} of {len(texts)} is empty: leave out what says nothing")
-        if len(texts) < 2:
-            return [texts] if texts else []
-        profile = self._profile()
-        return list(_split(texts, self.batch_size or profile.embedding_inputs, profile.embedding_tokens))
-
-    def _profile(self) -> Profile:
-        """Of the provider that embeds; a server passes them on to the one that its model is named after."""
-        route = self.client.core.gateway.route()
-        if route.provider != REMOTE:
-            return route.profile
-        return find_profile(route.model.partition("/")[0]) or route.profile
-
-
-def _split(texts: list[str], inputs: int, tokens: int | None) -> Iterator[list[str]]:
-    """Batches of so many texts and tokens at most, each as large as may be."""
-    batch: list[str] = []
-    left = tokens or 0
-    for text in texts:
-        size = len(text.encode(errors="replace")) if tokens else 0  # a token is a byte at least
-        if batch and (len(batch) == inputs or size > left):
-            yield batch
-            batch, left = [], tokens or 0
-        batch.append(text)
-        left -= size
-    yield batch
+    def _batches(self, texts: list[str]) -> list[Sequence[str]]:
+        return self.client.core.gateway.embedding_batches(texts, self.model, at_most=self.batch_size)

@@ -17,6 +17,7 @@ from aistrale.client import AsyncClient, Client
 from aistrale.contract import Handlers
 from aistrale.models import CompletionRequest, Prompt, PromptReference
 from aistrale.options import RunOptions, check_names
+from aistrale.providers.profile import without_credentials
 from aistrale_langchain.runs import about_run, enclose, given_tags, parent_of, whose
 
 SURFACE = "langchain"
@@ -140,9 +141,15 @@ class Connection(BaseModel):
 
     @property
     def lc_attributes(self) -> dict[str, Any]:
-        """The same among options is left out."""
+        """The same among options is left out, and out of addresses."""
         given = {name: getattr(self, name, {}) for name in ("client_options", "model_kwargs")}
-        return {name: without_secrets(options) for name, options in given.items() if options}
+        addresses = {name: url for name in _ADDRESSES if (url := getattr(self, name)) is not None}
+        shown = {name: without_credentials(url) for name, url in addresses.items()}
+        return {**shown, **{name: without_secrets(options) for name, options in given.items() if options}}
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, without_credentials(value) if name in _ADDRESSES and isinstance(value, str) else value
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -187,6 +194,8 @@ def _aliases(info: FieldInfo) -> Iterator[str]:
 
 
 _CLIENTS = ("client", "async_client")
+_ADDRESSES = ("api_url", "base_url")
+"""They may hold a user's name and password."""
 _SECRETS = frozenset(("api_key", "extra_headers"))
 """Options that are a secret, or may hold one."""
 

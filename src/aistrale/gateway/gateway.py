@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from aistrale.config import Config
 from aistrale.contract import EVENTS, Call, CallbackHandler, Handlers, hears
 from aistrale.exceptions import ConfigurationError
+from aistrale.gateway.batches import embedding_batches
 from aistrale.gateway.breaker import CircuitBreaker
 from aistrale.gateway.cache import MemoryCache
 from aistrale.gateway.drivers import AsyncDriver, Driver
@@ -28,7 +29,7 @@ from aistrale.models import (
     Embedding,
     EmbeddingRequest,
 )
-from aistrale.providers import Profile, Route
+from aistrale.providers import Profile
 from aistrale.transport.base import AsyncTransport, Transport
 from aistrale.transport.local import AsyncLocalTransport, LocalTransport
 
@@ -125,9 +126,15 @@ class Gateway:
         """Raise ConfigurationError if there is nowhere to send `request`; nothing is sent."""
         self._completion(request, (), stream=False)
 
-    def route(self) -> Route:
-        """Where a call goes that names neither model nor provider. Raises ConfigurationError if there is nowhere to."""
-        return self._router.routes(None, NO_OPTIONS, ())[0]
+    def embedding_batches(
+        self, texts: Sequence[str], model: str | None = None, *, at_most: int | None = None
+    ) -> list[Sequence[str]]:
+        """Texts as `embed` is to be given them, by what the model's provider takes in one request, or `at_most`.
+
+        Raises InvalidRequestError for an empty text, ConfigurationError if there is nowhere to send them. Of several
+        texts, who has a key is looked up in the books: async code asks in a thread.
+        """
+        return embedding_batches(texts, lambda: self._router.routes(model, NO_OPTIONS, (), embedding=True)[0], at_most)
 
     # What a call needs
 

@@ -10,7 +10,7 @@ from opentelemetry.util.types import AttributeValue
 
 from aistrale.exceptions import InvalidRequestError, OutputError
 from aistrale.models import Completion, CompletionRequest, Message, ToolCall
-from aistrale.providers.parts import media_of
+from aistrale.providers.parts import media_of, neutral_parts
 
 _SYSTEM = ("system", "developer")
 
@@ -46,7 +46,8 @@ def _parts(message: Message) -> list[dict[str, Any]]:
     if message.reasoning:
         parts.append({"type": "reasoning", "content": message.reasoning})
     if isinstance(message.content, list):
-        parts += map(_part, message.content)
+        # What an answer's own tools did is shown as it came, though it is sent to no other provider.
+        parts += [_part(neutral) for part in message.content for neutral in neutral_parts(part) or [part]]
     elif message.content:
         parts.append({"type": "text", "content": message.content})
     parts += [
