@@ -265,6 +265,7 @@ def told(failed):
     for _ in range(100):
         assert aistrale.run("Hello", provider="echo").text == "Hello"
     until(failed)
+    telemetry.flush(30)  # when this is over, so is telling of it
     return len(warnings)
 """
 DELIVERIES_THAT_FAIL = {
