@@ -3,20 +3,23 @@
 import json
 import sqlite3
 from collections import Counter
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from textwrap import dedent
+from time import time_ns
 
 import pytest
 from callers import ASYNC, ASYNC_STREAM, SYNC, SYNC_STREAM, Calling
-from calls import call
-from keeping import ON
+from calls import MOMENT, add, call
+from keeping import ON, on_sqlite
 from programs import printed, run_program
 from sqlalchemy import select
 
-from aistrale import budgets, events, telemetry
+from aistrale import StoreError, budgets, events, telemetry
 from aistrale.store.schema import span_tags
+from aistrale.store.spans import CHUNK, REPRICED
 from aistrale.store.store import Store
 from aistrale.tracing.books import books_recorder
 from aistrale.tracing.recorder import QUEUE_LIMIT
@@ -415,3 +418,67 @@ def test_what_a_killed_writer_has_written_is_whole(store: Store, tmp_path: Path)
         store.close()
         with closing(sqlite3.connect(tmp_path / "books.db")) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+# What is broken off in the middle
+
+
+@contextmanager
+def refusing(store: Store, what: str, table: str, when: str) -> Iterator[None]:
+    """A database that, in the block, takes no such change of such a row."""
+    with store.database.write() as connection:
+        refuse = "BEGIN SELECT RAISE(ABORT, 'out of order'); END"
+        connection.exec_driver_sql(f"CREATE TRIGGER refuse BEFORE {what} ON {table} WHEN {when} {refuse}")
+    try:
+        yield
+    finally:
+        with store.database.write() as connection:
+            connection.exec_driver_sql("DROP TRIGGER refuse")
+
+
+@on_sqlite
+def test_a_purge_that_is_broken_off_goes_on_where_it_was(keeping: Store) -> None:
+    """What it forgot until then is out of the sums as well, and nothing else is."""
+    add(keeping, [call(MOMENT + n, cost="1", span_id=f"{n + 1:016x}", user="u") for n in range(2 * CHUNK + 10)])
+    with refusing(keeping, "DELETE", "spans", f"OLD.span_id = '{CHUNK + 2:016x}'"):
+        with pytest.raises(StoreError, match="out of order"):
+            telemetry.purge(older_than="0s")
+        for by in ("model", "user"):
+            (told,) = telemetry.summary(by)
+            assert (told.calls, told.cost) == (CHUNK + 10, CHUNK + 10)
+    assert telemetry.purge(older_than="0s") == CHUNK + 10
+    assert telemetry.summary("model") == telemetry.summary("user") == telemetry.query() == []
+
+
+@on_sqlite
+def test_repricing_that_is_broken_off_goes_on_where_it_was(keeping: Store) -> None:
+    """What has its new price is in the sums and in budgets with that, and is not counted twice."""
+    spans = [call(time_ns() + n, model="own", input_tokens=1_000_000, span_id=f"{n + 1:016x}") for n in range(1100)]
+    add(keeping, spans)
+    budgets.set("all", 10_000, period="total")
+    telemetry.set_price("own", input=1)
+    with refusing(keeping, "UPDATE", "spans", f"OLD.span_id = '{REPRICED + 2:016x}'"):
+        with pytest.raises(StoreError, match="out of order"):
+            telemetry.reprice()
+        (told,) = telemetry.summary("model")
+        assert (told.calls, told.unpriced, told.cost) == (1100, 1100 - REPRICED, REPRICED)
+        assert [spend.spent for spend in budgets.spent("all")] == [REPRICED]
+    assert telemetry.reprice() == 1100 - REPRICED
+    (told,) = telemetry.summary("model")
+    assert (told.unpriced, told.cost) == (0, 1100)
+    assert [spend.spent for spend in budgets.spent("all")] == [1100]
+
+
+@on_sqlite
+@pytest.mark.parametrize("table", ["budgets", "budget_spend"])
+def test_a_budget_that_cannot_be_set_leaves_the_one_there_was(keeping: Store, table: str) -> None:
+    """With what was counted of it."""
+    add(keeping, [call(time_ns(), cost="3", user=user) for user in ("ada", "bob")])
+    known = budgets.set("b", 10, each="user")
+    counted = budgets.spent("b")
+    assert len(counted) == 2
+    with refusing(keeping, "INSERT", table, "1"):
+        with pytest.raises(StoreError, match="out of order"):
+            budgets.set("b", 5, period="month")
+        assert budgets.list() == [known]
+        assert budgets.spent("b") == counted
