@@ -26,8 +26,10 @@ EXACT = Context(prec=34)
 """How money is reckoned, whatever a caller's own decimal context is."""
 
 _TABLE_NAMES = {
+    "aws.bedrock": "aws",
     "azure.ai.openai": "azure",
     "gcp.gemini": "google",
+    "gcp.vertex_ai": "google",
     "mistral_ai": "mistral",
     "x_ai": "x-ai",
 }

@@ -8,7 +8,6 @@ are (`runs.enclosure`). A run has one span for each provider, whichever handlers
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
@@ -21,12 +20,15 @@ from opentelemetry import trace
 from opentelemetry.trace import TracerProvider
 
 from aistrale.config import Config
+from aistrale.providers import telemetry_name
 from aistrale.spans import Kind
+from aistrale.tracing.attributes import is_cancelled
 from aistrale.tracing.configured import recorders
 from aistrale.tracing.recorder import Recorder
 from aistrale.tracing.tracer import Tracer
 from aistrale_langchain.messages import PROVIDER
-from aistrale_langchain.runs import Run, begin_retrieval, enclose, model_run, runs, whose
+from aistrale_langchain.runs import Run, begin_retrieval, enclose, given_tags, model_run, runs, whose
+from aistrale_langchain.workarounds import is_asked_by_the_forgetful
 
 _SURFACE = {"aistrale.surface": "langchain"}
 
@@ -38,8 +40,16 @@ class AistraleCallbackHandler(BaseCallbackHandler):
     to the same place make one span of a run, those of different providers one each; the books have it once.
     """
 
-    run_inline = True  # in the caller's own thread and order: LangChain tells others of starts after the fact
     raise_error = False
+
+    @property
+    def run_inline(self) -> bool:  # type: ignore[override]
+        """In the caller's own thread and order: LangChain tells others of starts after the fact."""
+        return not is_asked_by_the_forgetful()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> AistraleCallbackHandler:
+        """Copies of a model have the same handler."""
+        return self
 
     def __init__(self, tracer_provider: TracerProvider | None = None) -> None:
         config = Config()
@@ -76,13 +86,17 @@ class AistraleCallbackHandler(BaseCallbackHandler):
             attributes, span = {"aistrale.chain.name": name}, f"chain {name}"
         if more.get("run_type") == "prompt" and (prompt := known.get("aistrale_prompt")):
             attributes |= {"gen_ai.prompt.name": prompt["name"], "gen_ai.prompt.version": str(prompt["version"])}
-        self._begin(span, "internal", attributes, run_id, parent_run_id, metadata)
+        self._begin(span, "internal", attributes, run_id, parent_run_id, metadata, more)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **more: Any) -> None:
         self._end(run_id)
 
+    on_tool_end = on_retriever_end = on_chain_end  # type: ignore[assignment]  # LangChain names no result
+
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **more: Any) -> None:
         self._end(run_id, error)
+
+    on_tool_error = on_retriever_error = on_llm_error = on_chain_error
 
     def on_tool_start(
         self,
@@ -101,13 +115,7 @@ class AistraleCallbackHandler(BaseCallbackHandler):
             "gen_ai.tool.type": "function",
             "gen_ai.tool.call.id": more.get("tool_call_id"),
         }
-        self._begin(f"execute_tool {name}", "internal", attributes, run_id, parent_run_id, metadata)
-
-    def on_tool_end(self, output: Any, *, run_id: UUID, **more: Any) -> None:
-        self._end(run_id)
-
-    def on_tool_error(self, error: BaseException, *, run_id: UUID, **more: Any) -> None:
-        self._end(run_id, error)
+        self._begin(f"execute_tool {name}", "internal", attributes, run_id, parent_run_id, metadata, more)
 
     def on_retriever_start(
         self,
@@ -121,14 +129,8 @@ class AistraleCallbackHandler(BaseCallbackHandler):
     ) -> None:
         name = _name(serialized, more)
         attributes = {"gen_ai.operation.name": "retrieval", "gen_ai.data_source.id": name}
-        self._begin(f"retrieval {name}", "client", attributes, run_id, parent_run_id, metadata)
+        self._begin(f"retrieval {name}", "client", attributes, run_id, parent_run_id, metadata, more)
         begin_retrieval(run_id)
-
-    def on_retriever_end(self, documents: Any, *, run_id: UUID, **more: Any) -> None:
-        self._end(run_id)
-
-    def on_retriever_error(self, error: BaseException, *, run_id: UUID, **more: Any) -> None:
-        self._end(run_id, error)
 
     # Models
 
@@ -159,9 +161,6 @@ class AistraleCallbackHandler(BaseCallbackHandler):
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **more: Any) -> None:
         self._end(run_id, attributes=_outcome(response))
 
-    def on_llm_error(self, error: BaseException, *, run_id: UUID, **more: Any) -> None:
-        self._end(run_id, error)
-
     def _begin_model(
         self, operation: str, id: UUID, parent: UUID | None, metadata: Mapping[str, Any], more: Mapping[str, Any]
     ) -> None:
@@ -174,12 +173,12 @@ class AistraleCallbackHandler(BaseCallbackHandler):
         model = str(metadata.get("ls_model_name") or params.get("model") or params.get("model_name") or "")
         attributes = {
             "gen_ai.operation.name": operation,
-            "gen_ai.provider.name": metadata.get("ls_provider"),
+            "gen_ai.provider.name": _provider_name(metadata.get("ls_provider")),
             "gen_ai.request.model": model or None,
             "gen_ai.request.temperature": None if (heat := metadata.get("ls_temperature")) is None else float(heat),
             "gen_ai.request.max_tokens": metadata.get("ls_max_tokens"),
         }
-        self._begin(f"{operation} {model}".strip(), "client", attributes, id, parent, metadata)
+        self._begin(f"{operation} {model}".strip(), "client", attributes, id, parent, metadata, more)
 
     # Spans
 
@@ -191,11 +190,13 @@ class AistraleCallbackHandler(BaseCallbackHandler):
         id: UUID,
         parent: UUID | None,
         metadata: Mapping[str, Any] | None,
+        more: Mapping[str, Any],
     ) -> None:
         provider, run = self._provider, runs.get(id) or self._open(id, parent, metadata)
         if provider in run.spans:
             return  # another handler has begun it there
-        known = {**_SURFACE, **attributes, "session.id": run.session, "user.id": run.user}
+        tags = given_tags(more.get("tags")) or None
+        known = {**_SURFACE, **attributes, "session.id": run.session, "user.id": run.user, "aistrale.tags": tags}
         given = {name: value for name, value in known.items() if value is not None}
         run.spans[provider] = self._tracer.start(name, kind, given, runs.context_of(parent, provider))
 
@@ -213,7 +214,7 @@ class AistraleCallbackHandler(BaseCallbackHandler):
         *below, run = ended
         for left in below:  # nobody ended it
             _end_cancelled(left)
-        if error is not None and _is_cancelled(error):
+        if error is not None and is_cancelled(error):
             attributes = {**(attributes or {}), "aistrale.cancelled": True}
         _end_spans(run, attributes, None if error is None or _is_no_failure(error) else type(error).__name__)
 
@@ -238,6 +239,18 @@ def _name(serialized: Mapping[str, Any] | None, more: Mapping[str, Any]) -> str:
     return str(more.get("name") or kept.get("name") or (kept.get("id") or ["unknown"])[-1])
 
 
+def _provider_name(name: str | None) -> str | None:
+    """By the semantic conventions, as of our own models. LangChain has names of its own for some."""
+    return name and telemetry_name(_NAMED_BY_LANGCHAIN.get(name, name))
+
+
+_NAMED_BY_LANGCHAIN = {
+    "amazon_bedrock": "aws.bedrock",
+    "google_genai": "google",
+    "google_vertexai": "gcp.vertex_ai",
+}
+
+
 def _is_agent(name: str, metadata: Mapping[str, Any]) -> bool:
     """Whether a run is one of an agent made by `create_agent`, whose metadata its steps have as well."""
     if metadata.get("ls_integration") != "langchain_create_agent":
@@ -245,13 +258,9 @@ def _is_agent(name: str, metadata: Mapping[str, Any]) -> bool:
     return "langgraph_node" not in metadata or name == metadata.get("lc_agent_name")
 
 
-def _is_cancelled(error: BaseException) -> bool:
-    return isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt)
-
-
 def _is_no_failure(error: BaseException) -> bool:
     """Cancelled, or LangGraph's way of leaving a node: an interrupt, a command to the graph above."""
-    return _is_cancelled(error) or any(kind.__name__ == "GraphBubbleUp" for kind in type(error).__mro__)
+    return is_cancelled(error) or any(kind.__name__ == "GraphBubbleUp" for kind in type(error).__mro__)
 
 
 def _outcome(response: LLMResult) -> dict[str, Any]:
@@ -260,13 +269,14 @@ def _outcome(response: LLMResult) -> dict[str, Any]:
     message = getattr(first, "message", None)
     about = {**(response.llm_output or {}), **(getattr(message, "response_metadata", None) or {})}
     found: dict[str, Any] = {"gen_ai.response.model": about.get("model_name")}
-    if reason := about.get("finish_reason"):
+    if reason := about.get("finish_reason") or about.get("stop_reason") or about.get("stopReason"):
         found["gen_ai.response.finish_reasons"] = [str(reason)]
     if usage := getattr(message, "usage_metadata", None):
         found |= {
             "gen_ai.usage.input_tokens": usage["input_tokens"],
             "gen_ai.usage.output_tokens": usage["output_tokens"],
             "gen_ai.usage.cache_read.input_tokens": (usage.get("input_token_details") or {}).get("cache_read"),
+            "gen_ai.usage.cache_write.input_tokens": (usage.get("input_token_details") or {}).get("cache_creation"),
             "gen_ai.usage.reasoning.output_tokens": (usage.get("output_token_details") or {}).get("reasoning"),
         }
     elif usage := about.get("token_usage"):

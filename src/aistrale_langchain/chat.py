@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from typing import Any, Literal, get_args
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun, Callbacks
 from langchain_core.language_models import LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
+from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from aistrale.contract import Handlers
-from aistrale.exceptions import InvalidRequestError
 from aistrale.models import Choice, Completion, CompletionRequest
+from aistrale_langchain.counting import Counting
 from aistrale_langchain.errors import model_errors
 from aistrale_langchain.messages import PROVIDER, answer, end, messages_of, piece
 from aistrale_langchain.model import RunManager, Sampling, without_secrets
 from aistrale_langchain.profiles import profile_of, routed
-from aistrale_langchain.runs import asked_with
+from aistrale_langchain.runs import told
 from aistrale_langchain.serialization import register
 from aistrale_langchain.stored import reference_in
 from aistrale_langchain.structured import StructuredOutputParser, as_response_format, with_raw
@@ -32,7 +32,7 @@ from aistrale_langchain.structured import StructuredOutputParser, as_response_fo
 Method = Literal["json_schema", "function_calling", "json_mode"]
 
 
-class ChatAistrale(Sampling, BaseChatModel):
+class ChatAistrale(Sampling, Counting, BaseChatModel):
     """A chat model of any provider.
 
     >>> model = ChatAistrale(model="openai/gpt-4o")
@@ -102,17 +102,40 @@ class ChatAistrale(Sampling, BaseChatModel):
                         yield ChatGenerationChunk(message=message)
                 yield ChatGenerationChunk(message=end(stream.completion))
 
-    # Neither of the two above is told whose run it is, but their first chunk is asked for before these give theirs.
+    # Neither of the two above is told whose run it is, but these are.
+
+    def generate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        *,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        with told(self, callbacks, tags, metadata):
+            return super().generate(messages, stop, callbacks, tags=tags, metadata=metadata, **kwargs)
+
+    async def agenerate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        *,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        with told(self, callbacks, tags, metadata):
+            return await super().agenerate(messages, stop, callbacks, tags=tags, metadata=metadata, **kwargs)
 
     def stream(
         self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[AIMessageChunk]:
         chunks = super().stream(input, config, **kwargs)
-        token = asked_with.set(config)
-        try:
+        with self._told(config):  # `_stream` makes its request before it gives its first chunk
             first = next(chunks, None)
-        finally:
-            asked_with.reset(token)
         if first is not None:
             yield first
             yield from chunks
@@ -122,15 +145,22 @@ class ChatAistrale(Sampling, BaseChatModel):
     ) -> AsyncIterator[AIMessageChunk]:
         chunks = super().astream(input, config, **kwargs)
         async with aclosing(chunks):  # type: ignore[type-var]
-            token = asked_with.set(config)
-            try:
+            with self._told(config):
                 first = await anext(chunks, None)
-            finally:
-                asked_with.reset(token)
             if first is not None:
                 yield first
                 async for chunk in chunks:
                     yield chunk
+
+    def _told(self, config: RunnableConfig | None) -> AbstractContextManager[None]:
+        known = ensure_config(config)
+        return told(self, known.get("callbacks"), known.get("tags"), known.get("metadata"))
+
+    def _should_stream(self, *, async_api: bool, run_manager: RunManager = None, **kwargs: Any) -> bool:
+        """Several answers cannot be streamed, but need not be."""
+        if (kwargs.get("n") or self.n or 1) > 1:
+            return False
+        return super()._should_stream(async_api=async_api, run_manager=run_manager, **kwargs)
 
     def _request(
         self,
@@ -146,9 +176,7 @@ class ChatAistrale(Sampling, BaseChatModel):
             if name not in options and (value := getattr(self, name)) is not None:
                 options[name] = value
         options.pop("stream", None)  # which of the methods is called says so
-        if stream and (options.get("n") or 1) > 1:
-            raise InvalidRequestError("A stream is of one answer: leave n out, or use invoke")
-        return self.request(messages_of(messages), options, run, reference_in(messages))
+        return self.request(messages_of(messages), options, run, reference_in(messages), stream=stream)
 
     # Tools and structured output
 

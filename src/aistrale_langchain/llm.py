@@ -16,6 +16,7 @@ from pydantic import Field, PrivateAttr
 
 from aistrale.contract import Handlers
 from aistrale.models import Choice, Completion, CompletionRequest
+from aistrale_langchain.counting import Counting
 from aistrale_langchain.errors import model_errors
 from aistrale_langchain.messages import PROVIDER, metadata, usage_metadata
 from aistrale_langchain.model import RunManager, Sampling, secrets_of, without_secrets
@@ -28,7 +29,7 @@ Names: TypeAlias = tuple[tuple[str, str | None], ...]
 """The prompts of a call with the names of their runs; none where no run has one."""
 
 
-class AistraleLLM(Sampling, BaseLLM):
+class AistraleLLM(Sampling, Counting, BaseLLM):
     """A text model: a prompt in, a text out.
 
     >>> llm = AistraleLLM(model="gpt-4", provider="openai")
@@ -199,7 +200,7 @@ class AistraleLLM(Sampling, BaseLLM):
     ) -> Iterator[GenerationChunk]:
         with (
             model_errors(),
-            self.client.core.gateway.stream(*self._request(prompt, stop, run_manager, kwargs)) as stream,
+            self.client.core.gateway.stream(*self._request(prompt, stop, run_manager, kwargs, stream=True)) as stream,
         ):
             for piece in stream:
                 if piece.text:
@@ -218,7 +219,8 @@ class AistraleLLM(Sampling, BaseLLM):
     ) -> AsyncIterator[GenerationChunk]:
         await self._tell_of_starts([run_manager] if run_manager else [], [prompt], stop, kwargs)
         with model_errors():
-            async with self.client.core.gateway.astream(*self._request(prompt, stop, run_manager, kwargs)) as stream:
+            request = self._request(prompt, stop, run_manager, kwargs, stream=True)
+            async with self.client.core.gateway.astream(*request) as stream:
                 async for piece in stream:
                     if piece.text:
                         chunk = GenerationChunk(text=piece.text)
@@ -228,9 +230,9 @@ class AistraleLLM(Sampling, BaseLLM):
                 yield GenerationChunk(text="", generation_info=_info(stream.completion))
 
     def _request(
-        self, prompt: str, stop: list[str] | None, run: RunManager, given: Mapping[str, Any]
+        self, prompt: str, stop: list[str] | None, run: RunManager, given: Mapping[str, Any], *, stream: bool = False
     ) -> tuple[CompletionRequest, Handlers]:
-        return self.request(prompt, self.options(stop, given), run, reference_in(prompt))
+        return self.request(prompt, self.options(stop, given), run, reference_in(prompt), stream=stream)
 
     # What LangChain asks of a model
 

@@ -19,6 +19,7 @@ from langchain_core.messages import (
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 
+from aistrale.exceptions import InvalidRequestError
 from aistrale.models import JSON, Choice, Chunk, Completion, Message, Usage
 from aistrale_langchain.answers import answer_of, beyond_fields, calls_as_fields
 from aistrale_langchain.parts import content_of, parts_of
@@ -57,7 +58,10 @@ def _sent_as(message: BaseMessage) -> Iterator[Message]:
         case ChatMessage():
             yield Message(message.role, content_of(message), name)
         case _:
-            yield Message.from_dict(convert_to_openai_messages(message))
+            try:
+                yield Message.from_dict(convert_to_openai_messages(message))
+            except ValueError as error:  # such as RemoveMessage, which is for a graph
+                raise InvalidRequestError(f"{type(message).__name__} is no message that a model is sent") from error
 
 
 def _asked(message: HumanMessage) -> Iterator[Message]:

@@ -15,6 +15,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from aistrale.client import AsyncClient, Client
 from aistrale.contract import Handlers
+from aistrale.exceptions import InvalidRequestError
 from aistrale.models import CompletionRequest, Prompt, PromptReference
 from aistrale.options import RunOptions, check_names
 from aistrale.providers.profile import without_credentials
@@ -213,7 +214,7 @@ def secrets_of(options: Mapping[str, Any]) -> dict[str, Any]:
 class Sampling(Connection):
     """How answers are made. What is left out is the provider's own default.
 
-    model_kwargs: further options of `aistrale.run`, such as metadata= or tags=; a call's own go before them.
+    model_kwargs: further options of `aistrale.run`, such as metadata= or tags=; a call's own options go before them.
     """
 
     temperature: float | None = None
@@ -236,6 +237,8 @@ class Sampling(Connection):
         """The options of a call: its own over the model's."""
         named = {name: value for name in _SAMPLING if (value := getattr(self, name)) is not None}
         options = {**named, **self.model_kwargs, **given}
+        if "max_completion_tokens" in given and "max_tokens" not in given:  # the same by a newer name
+            options.pop("max_tokens", None)
         if stop is not None:
             options["stop"] = stop
         if not options.get("stop"):
@@ -247,12 +250,20 @@ class Sampling(Connection):
         return without_secrets(self.options(None, {}))
 
     def request(
-        self, prompt: Prompt, options: Mapping[str, Any], run: RunManager, stored: PromptReference | None
+        self,
+        prompt: Prompt,
+        options: Mapping[str, Any],
+        run: RunManager,
+        stored: PromptReference | None,
+        *,
+        stream: bool = False,
     ) -> tuple[CompletionRequest, Handlers]:
-        """What is sent, and who watches it.
+        """What is sent, and who watches it. Raises InvalidRequestError for a stream of several answers.
 
         run: the run it is part of, whose span its own lies below. stored: the stored prompt that it was made of.
         """
+        if stream and (options.get("n") or 1) > 1:
+            raise InvalidRequestError("A stream is of one answer: leave n out, or use invoke")
         metadata, tags = (run.metadata, run.tags) if run is not None else about_run()
         session, user = whose(metadata)
         parent = parent_of(None if run is None else run.run_id, self.client_options.get("tracer_provider"))

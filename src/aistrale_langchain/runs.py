@@ -8,11 +8,14 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from langchain_core.callbacks import BaseCallbackManager, Callbacks
+from langchain_core.language_models import BaseLanguageModel
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.runnables.config import var_child_runnable_config
 from opentelemetry import trace
@@ -180,13 +183,29 @@ def enclose() -> None:
         enclosures.append(enclosure)
 
 
-asked_with: ContextVar[RunnableConfig | None] = ContextVar("aistrale_langchain_asked_with", default=None)
-"""The configuration that a model's `stream` was called with, while it calls `_stream`, which is not told it."""
+_told: ContextVar[tuple[Mapping[str, Any], Sequence[str]] | None] = ContextVar("aistrale_langchain_told", default=None)
+"""The metadata and the tags that a model was called with, while it calls `_stream`, which is not told them."""
+
+
+@contextmanager
+def told(
+    model: BaseLanguageModel[Any], callbacks: Callbacks, tags: Sequence[str] | None, metadata: Mapping[str, Any] | None
+) -> Iterator[None]:
+    """Note what a model was called with, for the block: with what it and its callbacks always say."""
+    above = callbacks if isinstance(callbacks, BaseCallbackManager) else BaseCallbackManager([])
+    every_tag = dict.fromkeys((*above.tags, *(tags or ()), *(model.tags or ())))
+    token = _told.set(({**above.metadata, **(metadata or {}), **(model.metadata or {})}, tuple(every_tag)))
+    try:
+        yield
+    finally:
+        _told.reset(token)
 
 
 def about_run() -> tuple[Mapping[str, Any], Sequence[str]]:
     """The metadata and the tags of a run that a model was not told of."""
-    config = ensure_config(asked_with.get())
+    if (known := _told.get()) is not None:
+        return known
+    config = ensure_config()
     return config.get("metadata") or {}, config.get("tags") or ()
 
 

@@ -5,6 +5,7 @@ Source: langchain issue 39633.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
@@ -22,6 +23,19 @@ class _Listener(AsyncCallbackHandler):
 
     async def on_llm_start(self, serialized: Any, prompts: list[str], **run: Any) -> None:
         self.heard = True
+
+
+_FORGETFUL = AsyncCallbackManager.on_llm_start.__code__
+
+
+def is_asked_by_the_forgetful() -> bool:
+    """Whether a handler is asked if it is inline by LangChain as it tells of the start of a text model in async code.
+
+    One that says no there has no other forgotten. It is told all the same, and inline: by who asks again then.
+    """
+    frame = sys._getframe(2)
+    asking = frame.f_back if frame.f_code.co_name == "<listcomp>" else frame  # a frame of its own before Python 3.12
+    return asking is not None and asking.f_code is _FORGETFUL
 
 
 _is_missed: bool | None = None
