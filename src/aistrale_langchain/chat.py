@@ -157,8 +157,8 @@ class ChatAistrale(Sampling, Counting, BaseChatModel):
         return told(self, known.get("callbacks"), known.get("tags"), known.get("metadata"))
 
     def _should_stream(self, *, async_api: bool, run_manager: RunManager = None, **kwargs: Any) -> bool:
-        """Several answers cannot be streamed, but need not be."""
-        if (kwargs.get("n") or self.n or 1) > 1:
+        """Several answers cannot be streamed, and need not be where nobody asks for a stream."""
+        if not kwargs.get("stream") and (kwargs.get("n") or self.n or 1) > 1:
             return False
         return super()._should_stream(async_api=async_api, run_manager=run_manager, **kwargs)
 

@@ -9,6 +9,7 @@ from typing import Any
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.messages import BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
+from langchain_core.utils.function_calling import convert_to_openai_tool
 
 
 class Counting(BaseLanguageModel[Any]):
@@ -27,4 +28,4 @@ class Counting(BaseLanguageModel[Any]):
         """About how many tokens messages have, and the tools that are sent with them."""
         if self.custom_get_token_ids is not None:
             return super().get_num_tokens_from_messages(messages, tools)
-        return count_tokens_approximately(messages, tools=list(tools) if tools else None)
+        return count_tokens_approximately(messages, tools=[*map(convert_to_openai_tool, tools or ())] or None)
