@@ -667,8 +667,8 @@ def test_10_a_chunk_takes_few_steps(upstream: Upstream) -> None:
     assert (read(300) - read(100)) / 200 <= 40
 
 
-def test_10_a_tracer_takes_no_step_for_a_token() -> None:
-    """Where a foreign model streams in async code."""
+def test_10_a_tracer_does_nothing_for_a_token() -> None:
+    """But say that it is inline, as often as LangChain asks; where a foreign model streams in async code."""
     config: Any = {"callbacks": [AistraleCallbackHandler(TracerProvider())]}
 
     async def read(letters: int) -> None:
@@ -677,7 +677,7 @@ def test_10_a_tracer_takes_no_step_for_a_token() -> None:
 
     asyncio.run(read(10))
     first, second = (steps_of_ours(lambda: asyncio.run(read(letters))) for letters in (100, 300))  # noqa: B023
-    assert first == second > 0
+    assert 0 < second - first <= 3 * 200
 
 
 # 11

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 from langchain_core.tracers.context import register_configure_hook
@@ -28,12 +27,12 @@ from aistrale.tracing.recorder import Recorder
 from aistrale.tracing.tracer import Tracer
 from aistrale_langchain.messages import PROVIDER
 from aistrale_langchain.runs import Run, begin_retrieval, enclose, given_tags, model_run, runs, whose
-from aistrale_langchain.workarounds import is_asked_by_the_forgetful
+from aistrale_langchain.workarounds import InlineHandler
 
 _SURFACE = {"aistrale.surface": "langchain"}
 
 
-class AistraleCallbackHandler(BaseCallbackHandler):
+class AistraleCallbackHandler(InlineHandler):
     """Traces whatever LangChain and LangGraph run; pass it as `config={"callbacks": [AistraleCallbackHandler()]}`.
 
     tracer_provider: where spans go besides the books, instead of the application's global provider. Handlers that send
@@ -41,11 +40,6 @@ class AistraleCallbackHandler(BaseCallbackHandler):
     """
 
     raise_error = False
-
-    @property
-    def run_inline(self) -> bool:  # type: ignore[override]
-        """In the caller's own thread and order: LangChain tells others of starts after the fact."""
-        return not is_asked_by_the_forgetful()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> AistraleCallbackHandler:
         """Copies of a model have the same handler."""

@@ -10,8 +10,30 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
-from langchain_core.callbacks import AsyncCallbackHandler, AsyncCallbackManager, AsyncCallbackManagerForLLMRun
+from langchain_core.callbacks import (
+    AsyncCallbackHandler,
+    AsyncCallbackManager,
+    AsyncCallbackManagerForLLMRun,
+    BaseCallbackHandler,
+)
 from langchain_core.callbacks.manager import ahandle_event
+
+
+_FORGETFUL = AsyncCallbackManager.on_llm_start.__code__
+
+
+class InlineHandler(BaseCallbackHandler):
+    """A handler that is told in the caller's own thread and order, and for whom no other is forgotten.
+
+    LangChain tells none but inline handlers of the start of a text model in async code, once there is one of those. One
+    that says no while LangChain asks for that is none of those; it is told inline all the same, by who asks again then.
+    """
+
+    @property
+    def run_inline(self) -> bool:  # type: ignore[override]
+        frame = sys._getframe(1)
+        asking = frame.f_back if frame.f_code.co_name == "<listcomp>" else frame  # of its own before Python 3.12
+        return asking is None or asking.f_code is not _FORGETFUL
 
 
 class _Listener(AsyncCallbackHandler):
@@ -23,19 +45,6 @@ class _Listener(AsyncCallbackHandler):
 
     async def on_llm_start(self, serialized: Any, prompts: list[str], **run: Any) -> None:
         self.heard = True
-
-
-_FORGETFUL = AsyncCallbackManager.on_llm_start.__code__
-
-
-def is_asked_by_the_forgetful() -> bool:
-    """Whether a handler is asked if it is inline by LangChain as it tells of the start of a text model in async code.
-
-    One that says no there has no other forgotten. It is told all the same, and inline: by who asks again then.
-    """
-    frame = sys._getframe(2)
-    asking = frame.f_back if frame.f_code.co_name == "<listcomp>" else frame  # a frame of its own before Python 3.12
-    return asking is not None and asking.f_code is _FORGETFUL
 
 
 _is_missed: bool | None = None
@@ -60,7 +69,8 @@ async def tell_of_start(
     about: what else LangChain tells of the run: its name, the model's parameters, ...
     """
     forgotten = [handler for handler in run.handlers if not handler.run_inline]
-    if not forgotten or len(forgotten) == len(run.handlers) or not await _misses_starts():
+    inline = [handler for handler in run.handlers if handler.run_inline and not isinstance(handler, InlineHandler)]
+    if not forgotten or not inline or not await _misses_starts():
         return
     await ahandle_event(
         forgotten,
