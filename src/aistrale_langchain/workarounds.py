@@ -18,7 +18,6 @@ from langchain_core.callbacks import (
 )
 from langchain_core.callbacks.manager import ahandle_event
 
-
 _FORGETFUL = AsyncCallbackManager.on_llm_start.__code__
 
 
