@@ -13,10 +13,11 @@ from programs import printed
 from pydantic import BaseModel
 from upstream import Answer, Upstream, plain
 
+import aistrale
 from aistrale import tokens
-from aistrale_langchain import ChatAistrale, profiles
+from aistrale_langchain import ChatAistrale
 
-FILE = Path(profiles.__file__).with_name("context_windows.json")
+FILE = Path(aistrale.__file__).parent / "providers/context_windows.json"
 IN_TABLE = {"xai": "x-ai"}
 """Providers that the table names otherwise."""
 

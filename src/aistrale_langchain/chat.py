@@ -18,12 +18,13 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from aistrale.contract import Handlers
+from aistrale.gateway.known import routed
 from aistrale.models import Choice, Completion, CompletionRequest
 from aistrale_langchain.counting import Counting
 from aistrale_langchain.errors import model_errors
 from aistrale_langchain.messages import PROVIDER, answer, end, messages_of, piece
 from aistrale_langchain.model import RunManager, Sampling, without_secrets
-from aistrale_langchain.profiles import profile_of, routed
+from aistrale_langchain.profiles import profile_of
 from aistrale_langchain.runs import told
 from aistrale_langchain.serialization import register
 from aistrale_langchain.stored import reference_in

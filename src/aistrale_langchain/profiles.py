@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
-from functools import cache
-from importlib.resources import files
 
 from langchain_core.language_models import ModelProfile
 
-from aistrale.config import Config
-from aistrale.exceptions import ConfigurationError
-from aistrale.gateway.keys import StoredKeys
-from aistrale.gateway.route import REMOTE, Router
-from aistrale.keys import Token
-from aistrale.models import NO_OPTIONS, CallOptions
-from aistrale.store.location import database_url
+from aistrale.gateway.known import context_window
 
 _STRUCTURED = {
     # GPT-4o from August 2024 on and what came after it. Those behind the Responses API alone (pro, codex) are left out.
@@ -40,9 +31,6 @@ no schemas (DeepSeek), whose models are of many makers (OpenRouter, Together, ..
 deployed them gave them (Azure).
 """
 
-_RELEASE = re.compile(r"-(\d{4}-\d\d-\d\d|\d{8}|\d{4}|\d{3}|latest|preview)$")
-"""What a provider puts behind a model's name for one of its releases."""
-
 
 def profile_of(provider: str | None, model: str | None) -> ModelProfile | None:
     """A model's profile; None where its provider is not named, beside it or in its name, or nothing is known of it."""
@@ -56,50 +44,6 @@ def profile_of(provider: str | None, model: str | None) -> ModelProfile | None:
         profile |= ModelProfile(
             text_inputs=True, text_outputs=True, tool_calling=True, tool_choice=True, structured_output=True
         )
-    if window := _context_window(provider, model):
+    if window := context_window(provider, model):
         profile["max_input_tokens"] = window
     return profile or None
-
-
-def routed(
-    provider: str | None, model: str | None, base_url: str | None, api_url: str | None
-) -> tuple[str | None, str | None]:
-    """The provider and the model that a call leads to, as far as this is known without opening the books.
-
-    No key is needed for it: it may be there by the time of a call. None and None where nothing leads anywhere.
-    """
-    try:
-        config = Config({"api_url": api_url})
-        keys = _ClosedBooks(None if config["api_url"] else database_url())
-        options = CallOptions(provider=provider, base_url=base_url, api_key=_ANY_KEY)
-        route = Router(config, model, options, keys).routes(None, NO_OPTIONS, ())[0]
-    except ConfigurationError:
-        return None, None
-    return (None if route.provider == REMOTE else route.provider), route.model
-
-
-_ANY_KEY = "any"
-"""Routes have keys, but which key it is says nothing of the model."""
-
-
-class _ClosedBooks(StoredKeys):
-    """The keys of books that stay closed: opening them takes long, and making a model should not."""
-
-    def find(self, provider: str) -> Token | None:
-        if self.blocking:
-            raise ConfigurationError("Which providers have a key is not known: the books would have to be opened")
-        return super().find(provider)
-
-
-def _context_window(provider: str, model: str) -> int | None:
-    known = _context_windows().get(provider, {})
-    return known.get(model) or known.get(_RELEASE.sub("", model))
-
-
-@cache
-def _context_windows() -> dict[str, dict[str, int]]:
-    """Tokens by provider and model, as genai-prices has them: its own table takes half a second to load."""
-    windows: dict[str, dict[str, int]] = json.loads(
-        files("aistrale_langchain").joinpath("context_windows.json").read_text(encoding="ascii")
-    )
-    return windows
