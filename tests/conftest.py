@@ -1,5 +1,6 @@
 """What every test may count on."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,3 +53,13 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def own_loop() -> Iterator[None]:
+    """An event loop for LlamaIndex's sync code, which would make one and leave it open."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    loop.close()
+    asyncio.set_event_loop(None)

@@ -19,7 +19,7 @@ CHANGING = re.compile(r"(?<=^Completion\().*(?=\)$)|\b[0-9a-f]{32}\b|\b\d\.\d{6,
 """What no two runs print alike (times and ids), and the list of providers."""
 
 
-@pytest.mark.usefixtures("in_folder")
+@pytest.mark.usefixtures("in_folder", "own_loop")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_snippets_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In order, in one namespace, with books of their own."""

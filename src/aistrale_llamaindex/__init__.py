@@ -1,1 +1,28 @@
-"""LlamaIndex models, embeddings and callbacks over the Aistrale contract. In the making; nothing to import yet."""
+"""LlamaIndex models and embeddings over the Aistrale contract.
+
+>>> from aistrale_llamaindex import AistraleLLM
+>>> index.as_query_engine(llm=AistraleLLM(model="openai/gpt-4o"))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aistrale_llamaindex.embedding import AistraleEmbedding as AistraleEmbedding
+    from aistrale_llamaindex.llm import AistraleLLM as AistraleLLM
+
+_HOMES = {"AistraleEmbedding": "embedding", "AistraleLLM": "llm"}
+
+__all__ = ["AistraleEmbedding", "AistraleLLM"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"aistrale_llamaindex.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,95 @@
+"""What a model and embeddings have in common: where their calls go, and the client behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr, SecretStr
+
+from aistrale.client import AsyncClient, Client
+from aistrale.gateway.known import routed
+
+SURFACE = "llamaindex"
+
+
+class _Opened:
+    """What a model has found out and opened when it was first needed. A copy of it, or who reads it, begins anew."""
+
+    def __init__(self) -> None:
+        self._made: tuple[Mapping[str, Any], Client] | None = None
+        self._leads: dict[tuple[str | None, ...], tuple[str | None, str | None]] = {}
+
+    # Without a lock, which a fork could leave held: threads that come at once may do it twice.
+
+    def client(self, settings: Mapping[str, Any]) -> Client:
+        """The client with these settings."""
+        if self._made is None or self._made[0] != settings:
+            self._made = settings, Client(**settings)
+        return self._made[1]
+
+    def leads_to(self, *named: str | None) -> tuple[str | None, str | None]:
+        """The provider and the model that calls lead to, see `routed`."""
+        if named not in self._leads:
+            self._leads[named] = routed(*named)
+        return self._leads[named]
+
+    def __copy__(self) -> _Opened:
+        return _Opened()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Opened:
+        return _Opened()
+
+    def __reduce__(self) -> tuple[type[_Opened], tuple[()]]:
+        return _Opened, ()
+
+
+class Connection(BaseModel):
+    """Where calls go. All of it may be left out: the configuration and the environment say the rest.
+
+    model: with its provider as "openai/gpt-4o", or provider= beside it. api_url: an Aistrale server; without one calls
+    go straight to the providers. client_options: whatever else `aistrale.Client` takes; like the key, they are not in
+    what is serialized or shown.
+    """
+
+    model: str | None = None
+    provider: str | None = None
+    api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
+    api_url: str | None = None
+    base_url: str | None = None
+    timeout: float | None = None
+    max_retries: int | None = None
+    fallbacks: list[str] | None = None
+    client_options: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
+    _opened: _Opened = PrivateAttr(default_factory=_Opened)
+
+    @property
+    def client(self) -> Client:
+        """The client that calls are made with; another one once a setting has changed."""
+        return self._opened.client(
+            {
+                "model": self.model,
+                "provider": self.provider,
+                "api_key": None if self.api_key is None else self.api_key.get_secret_value(),
+                "api_url": self.api_url,
+                "base_url": self.base_url,
+                "timeout": self.timeout,
+                "max_retries": self.max_retries,
+                "fallbacks": None if self.fallbacks is None else tuple(self.fallbacks),
+                "surface": SURFACE,
+                **self.client_options,
+            }
+        )
+
+    @property
+    def leads_to(self) -> tuple[str | None, str | None]:
+        """The provider and the model that calls lead to, as far as that is known before one is made."""
+        provider, model = self._opened.leads_to(self.provider, self.model, self.base_url, self.api_url)
+        if provider is None and model is not None and "/" in model:  # a server finds the provider by this name
+            provider, _, model = model.partition("/")
+        return provider, model
+
+    @property
+    def async_client(self) -> AsyncClient:
+        """The same for async code."""
+        return AsyncClient.sharing(self.client)

@@ -1,0 +1,270 @@
+"""`AistraleLLM`: every provider as a LlamaIndex model, for query engines, chat engines and agents."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    LLMMetadata,
+    MessageRole,
+    ToolCallBlock,
+)
+from llama_index.core.bridge.pydantic import Field
+from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.llms.custom import CustomLLM
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.llms.utils import parse_partial_json
+from llama_index.core.types import PydanticProgramMode
+
+from aistrale.contract import Handlers
+from aistrale.exceptions import OutputError
+from aistrale.gateway.known import context_window
+from aistrale.models import CompletionRequest, Prompt
+from aistrale_llamaindex.connection import Connection
+from aistrale_llamaindex.messages import Growing, completion_of, messages_of, response_of
+
+if TYPE_CHECKING:
+    from llama_index.core.chat_engine.types import AgentChatResponse
+    from llama_index.core.tools.types import BaseTool
+
+_WITH_TOOLS = (PydanticProgramMode.DEFAULT, PydanticProgramMode.FUNCTION)
+
+
+class AistraleLLM(Connection, CustomLLM, FunctionCallingLLM):
+    """A model of any provider.
+
+    >>> llm = AistraleLLM(model="gpt-4", provider="openai")
+    >>> index.as_query_engine(llm=llm)
+
+    Retries, fallbacks, timeouts and telemetry are those of `aistrale.Client`. additional_kwargs: further options of
+    `aistrale.run`; a call's own go before them. context_window: how much the model reads, where it is not known.
+    is_function_calling_model: whether it may be given tools. Errors are Aistrale's.
+    """
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    additional_kwargs: dict[str, Any] = Field(default_factory=dict)
+    context_window: int | None = None
+    is_function_calling_model: bool = True
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "AistraleLLM"
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        provider, model = self.leads_to
+        known = context_window(provider, model) if provider and model else None
+        return LLMMetadata(
+            context_window=self.context_window or known or DEFAULT_CONTEXT_WINDOW,
+            num_output=self.max_tokens or DEFAULT_NUM_OUTPUTS,
+            is_chat_model=True,
+            is_function_calling_model=self.is_function_calling_model,
+            model_name=self.model or model or "unknown",
+        )
+
+    def to_payload(self) -> dict[str, Any]:
+        """What handlers are told of the model."""
+        about = {"model": self.model, "provider": self.provider, "temperature": self.temperature}
+        return {**super().to_payload(), **about}
+
+    # The contract. Real generators are returned, for the decorators tell of the end of no other iterators.
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        return response_of(self.client.core.gateway.complete(*self._request(messages_of(messages), kwargs)))
+
+    @llm_chat_callback()
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        return response_of(await self.client.core.gateway.acomplete(*self._request(messages_of(messages), kwargs)))
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        def gen() -> ChatResponseGen:
+            answer = Growing()
+            with self.client.core.gateway.stream(*self._request(messages_of(messages), kwargs)) as stream:
+                for chunk in stream:
+                    if (response := answer.add(chunk)) is not None:
+                        yield response
+                yield response_of(stream.completion, delta="")
+
+        return gen()
+
+    @llm_chat_callback()
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        async def gen() -> ChatResponseAsyncGen:
+            answer = Growing()
+            request = self._request(messages_of(messages), kwargs)
+            async with self.client.core.gateway.astream(*request) as stream:
+                async for chunk in stream:
+                    if (response := answer.add(chunk)) is not None:
+                        yield response
+                yield response_of(stream.completion, delta="")
+
+        return gen()
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        return completion_of(self.client.core.gateway.complete(*self._request(self._text(prompt, formatted), kwargs)))
+
+    @llm_completion_callback()
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        return completion_of(
+            await self.client.core.gateway.acomplete(*self._request(self._text(prompt, formatted), kwargs))
+        )
+
+    @llm_completion_callback()
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        def gen() -> CompletionResponseGen:
+            text = ""
+            with self.client.core.gateway.stream(*self._request(self._text(prompt, formatted), kwargs)) as stream:
+                for chunk in stream:
+                    if chunk.text:
+                        text += chunk.text
+                        yield CompletionResponse(text=text, delta=chunk.text)
+                yield completion_of(stream.completion, delta="")
+
+        return gen()
+
+    @llm_completion_callback()
+    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
+        async def gen() -> CompletionResponseAsyncGen:
+            text = ""
+            request = self._request(self._text(prompt, formatted), kwargs)
+            async with self.client.core.gateway.astream(*request) as stream:
+                async for chunk in stream:
+                    if chunk.text:
+                        text += chunk.text
+                        yield CompletionResponse(text=text, delta=chunk.text)
+                yield completion_of(stream.completion, delta="")
+
+        return gen()
+
+    def _text(self, prompt: str, formatted: bool) -> str:
+        return prompt if formatted or self.completion_to_prompt is None else self.completion_to_prompt(prompt)
+
+    def _request(self, prompt: Prompt, given: Mapping[str, Any]) -> tuple[CompletionRequest, Handlers]:
+        own = {"temperature": self.temperature, "max_tokens": self.max_tokens}
+        named = {name: value for name, value in own.items() if value is not None}
+        options = {name: value for name, value in given.items() if value is not None}
+        return self.client.core.completion(prompt, {**named, **self.additional_kwargs, **options})
+
+    # Tools
+
+    def _prepare_chat_with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        tool_choice: str | dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """What `chat` and its like are called with. tool_choice: "auto", "none", "required", a tool's name, or OpenAI's
+        dict; without it, a tool has to be called if `tool_required`.
+        """
+        messages = list(chat_history or ())
+        if user_msg is not None:
+            messages.append(ChatMessage(content=user_msg) if isinstance(user_msg, str) else user_msg)
+        if not tools:
+            return {"messages": messages, **kwargs}
+        return {
+            "messages": messages,
+            "tools": [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools],
+            "tool_choice": tool_choice or ("required" if tool_required else None),
+            "parallel_tool_calls": allow_parallel_tool_calls,
+            **kwargs,
+        }
+
+    def _validate_chat_with_tools_response(
+        self,
+        response: ChatResponse,
+        tools: Sequence[BaseTool],
+        allow_parallel_tool_calls: bool = False,
+        **kwargs: Any,
+    ) -> ChatResponse:
+        """Of several calls where one was wanted, the first: not every provider can be told."""
+        if not allow_parallel_tool_calls:
+            _keep_first_call(response.message)
+        return response
+
+    def get_tool_calls_from_response(
+        self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
+    ) -> list[ToolSelection]:
+        """The calls of an answer, also while it is streamed. Raises OutputError for none, unless that is no error."""
+        calls = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
+        if not calls and error_on_no_tool_call:
+            raise OutputError("The model was to call a tool, and did not", text=response.message.content or "")
+        return [
+            ToolSelection(
+                tool_id=call.tool_call_id or "", tool_name=call.tool_name, tool_kwargs=_parsed(call.tool_kwargs)
+            )
+            for call in calls
+        ]
+
+    # Structured output. LlamaIndex forgets to say that the tool has to be called where it streams, and the system
+    # prompt in async code.
+
+    def _structured_stream_call(
+        self, output_cls: Any, prompt: Any, llm_kwargs: dict[str, Any] | None = None, **prompt_args: Any
+    ) -> Generator[Any, None, None]:
+        program = self._program(output_cls, prompt)
+        found: Generator[Any, None, None] = program.stream_call(llm_kwargs=llm_kwargs, **prompt_args)
+        return found
+
+    async def _structured_astream_call(
+        self, output_cls: Any, prompt: Any, llm_kwargs: dict[str, Any] | None = None, **prompt_args: Any
+    ) -> AsyncGenerator[Any, None]:
+        program = self._program(output_cls, prompt)
+        found: AsyncGenerator[Any, None] = await program.astream_call(llm_kwargs=llm_kwargs, **prompt_args)
+        return found
+
+    def _program(self, output_cls: Any, prompt: Any) -> Any:
+        from llama_index.core.program.utils import get_program_for_llm
+
+        has_tools = self.is_function_calling_model and self.pydantic_program_mode in _WITH_TOOLS
+        more = {"tool_choice": "required"} if has_tools else {}
+        return get_program_for_llm(output_cls, prompt, self, self.pydantic_program_mode, **more)
+
+    async def apredict_and_call(  # type: ignore[override]
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        **kwargs: Any,
+    ) -> AgentChatResponse:
+        history = list(chat_history or ())
+        if not any(message.role == MessageRole.SYSTEM for message in history):
+            history = self._extend_messages(history)
+        return await super().apredict_and_call(tools, user_msg, history, verbose, **kwargs)
+
+
+def _keep_first_call(message: ChatMessage) -> None:
+    calls = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
+    if len(calls) > 1:
+        message.blocks = [block for block in message.blocks if block not in calls[1:]]
+        message.additional_kwargs["tool_calls"] = message.additional_kwargs["tool_calls"][:1]
+
+
+def _parsed(arguments: dict[str, Any] | str) -> dict[str, Any]:
+    """Arguments, as far as they have come."""
+    if isinstance(arguments, dict):
+        return arguments
+    try:
+        found = parse_partial_json(arguments)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
