@@ -85,7 +85,9 @@ def test_importing_it_loads_no_framework(tmp_path: Path) -> None:
         import aistrale_llamaindex
         print("llama_index" in sys.modules, dir(aistrale_llamaindex))
     """
-    assert printed(program, cwd=tmp_path) == "False ['AistraleEmbedding', 'AistraleLLM']\n"
+    assert (
+        printed(program, cwd=tmp_path) == "False ['AistraleEmbedding', 'AistraleLLM', 'instrument', 'uninstrument']\n"
+    )
 
 
 def test_the_paths_of_the_ecosystem_lead_to_the_same() -> None:

@@ -1,4 +1,4 @@
-"""LlamaIndex models and embeddings over the Aistrale contract.
+"""LlamaIndex models, embeddings and a tracer over the Aistrale contract.
 
 >>> from aistrale_llamaindex import AistraleLLM
 >>> index.as_query_engine(llm=AistraleLLM(model="openai/gpt-4o"))
@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aistrale_llamaindex.embedding import AistraleEmbedding as AistraleEmbedding
     from aistrale_llamaindex.llm import AistraleLLM as AistraleLLM
+    from aistrale_llamaindex.tracing import instrument as instrument
+    from aistrale_llamaindex.tracing import uninstrument as uninstrument
 
-_HOMES = {"AistraleEmbedding": "embedding", "AistraleLLM": "llm"}
+_HOMES = {
+    "AistraleEmbedding": "embedding",
+    "AistraleLLM": "llm",
+    "instrument": "tracing",
+    "uninstrument": "tracing",
+}
 
-__all__ = ["AistraleEmbedding", "AistraleLLM"]
+__all__ = ["AistraleEmbedding", "AistraleLLM", "instrument", "uninstrument"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,8 +9,7 @@ from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr, Secr
 
 from aistrale.client import AsyncClient, Client
 from aistrale.gateway.known import routed
-
-SURFACE = "llamaindex"
+from aistrale_llamaindex.surface import SURFACE
 
 
 class _Opened:

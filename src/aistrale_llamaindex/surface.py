@@ -1,0 +1,3 @@
+"""How calls and steps say that they came by LlamaIndex."""
+
+SURFACE = "llamaindex"

@@ -1,0 +1,302 @@
+"""What LlamaIndex does, as spans: one trace a request, spans that last as long as their streams, and none left open."""
+
+import asyncio
+import gc
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from llama_index.core import Document, SummaryIndex, VectorStoreIndex
+from llama_index.core.agent.workflow import FunctionAgent
+from llama_index.core.instrumentation.dispatcher import instrument_tags
+from llama_index.core.llms import ChatMessage, MockLLM
+from llama_index.core.tools import FunctionTool
+from model_behaviour import behave
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from programs import printed
+from upstream import CLOSE, Gate, Upstream, completion, events, failure, plain, stream
+
+import aistrale
+from aistrale import BudgetExceededError, budgets, telemetry
+from aistrale_llamaindex import AistraleEmbedding, AistraleLLM, instrument, uninstrument
+from aistrale_llamaindex.steps import MOST_STEPS, Steps, steps
+
+ANSWER = "Hello there, how can I help you today?"
+DOCUMENTS = [Document(text="Whales are mammals."), Document(text="Trouts are fish.")]
+
+
+class Spans:
+    """A provider and what it was told."""
+
+    def __init__(self) -> None:
+        self.provider, self._exporter = TracerProvider(), InMemorySpanExporter()
+        self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+
+    @property
+    def finished(self) -> tuple[ReadableSpan, ...]:
+        return self._exporter.get_finished_spans()
+
+    @property
+    def trees(self) -> list[str]:
+        """The spans of each trace, in the order of their start, each below its parent."""
+
+        def below(parent: int | None, trace: int, depth: int) -> Iterator[str]:
+            for span in sorted(self.finished, key=lambda span: span.start_time or 0):
+                if span.context.trace_id == trace and (span.parent and span.parent.span_id) == parent:
+                    yield "  " * depth + span.name
+                    yield from below(span.context.span_id, trace, depth + 1)
+
+        return ["\n".join(below(None, trace, 0)) for trace in {span.context.trace_id: None for span in self.finished}]
+
+    def named(self, name: str) -> ReadableSpan:
+        (span,) = [span for span in self.finished if span.name == name]
+        return span
+
+
+@pytest.fixture
+def spans(own_loop: None) -> Iterator[Spans]:
+    found = Spans()
+    instrument(found.provider)
+    yield found
+    uninstrument()
+    gc.collect()
+    assert len(steps) == 0
+
+
+def options(upstream: Upstream, spans: Spans | None = None, **more: Any) -> dict[str, Any]:
+    known = {"model": "gpt-test", "provider": "openai", "api_key": "sk", "base_url": upstream.url, "max_retries": 0}
+    client = {} if spans is None else {"client_options": {"tracer_provider": spans.provider}}
+    return {**known, **client, **more}
+
+
+def engine(upstream: Upstream, spans: Spans, **more: Any) -> Any:
+    """A query engine over two documents, whose model and vectors are ours."""
+    upstream.default = behave
+    uninstrument()
+    embed_model = AistraleEmbedding(**options(upstream, model="embed-test"))
+    index = VectorStoreIndex.from_documents(DOCUMENTS, embed_model=embed_model)
+    instrument(spans.provider)
+    embed_model.client_options = {"tracer_provider": spans.provider}
+    return index.as_query_engine(llm=AistraleLLM(**options(upstream, spans)), **more)
+
+
+async def _read(answer: Any) -> str:
+    return "".join([text async for text in answer.response_gen])
+
+
+async def _aquery(asked: Any) -> str:
+    return await _read(await asked.aquery("Where?"))
+
+
+def normal(tree: str) -> str:
+    """Without the steps that differ from one way to another."""
+    lines = [line.replace("asynthesize", "synthesize") for line in tree.splitlines()]
+    return "\n".join(line.strip() for line in lines if "RefineProgram" not in line)
+
+
+WANTED = """\
+invoke_workflow RetrieverQueryEngine
+retrieval VectorIndexRetriever
+embeddings embed-test
+chain CompactAndRefine.synthesize
+chat gpt-test"""
+WAYS: dict[str, tuple[bool, Callable[[Any], str]]] = {
+    "query": (False, lambda asked: str(asked.query("Where?"))),
+    "aquery": (False, lambda asked: str(asyncio.run(asked.aquery("Where?")))),
+    "query, streamed": (True, lambda asked: "".join(asked.query("Where?").response_gen)),
+    "aquery, streamed": (True, lambda asked: asyncio.run(_aquery(asked))),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_query_is_one_trace(upstream: Upstream, spans: Spans, way: str) -> None:
+    """Retrieval, synthesis and our own calls in it, each once."""
+    streaming, ask = WAYS[way]
+    assert ask(engine(upstream, spans, streaming=streaming)) == ANSWER
+    gc.collect()
+    (tree,) = spans.trees
+    assert normal(tree) == WANTED
+    assert {span.status.is_ok or span.status.is_unset for span in spans.finished} == {True}
+
+
+def test_a_streamed_span_lasts_as_long_as_its_stream(upstream: Upstream, spans: Spans) -> None:
+    """The query's as well, though LlamaIndex left it long before."""
+    asked, gate = engine(upstream, spans, streaming=True), Gate()
+    answered = [*stream("One ", "two")]
+    upstream.default = lambda request: (
+        behave(request) if request.path.endswith("/embeddings") else [*answered[:-3], gate, *answered[-3:]]
+    )
+    answer = asked.query("Where?")
+    assert next(answer.response_gen) == "One "
+    assert {span.name for span in spans.finished} == {"retrieval VectorIndexRetriever", "embeddings embed-test"}
+    gate.open()
+    assert "".join(answer.response_gen) == "two"
+    assert normal(spans.trees[0]) == WANTED
+    ends = {span.name: span.end_time or 0 for span in spans.finished}
+    assert ends["invoke_workflow RetrieverQueryEngine"] >= ends["chat gpt-test"]
+
+
+@pytest.mark.parametrize("read", [0, 1])
+def test_a_stream_that_is_left_is_cancelled(upstream: Upstream, spans: Spans, read: int) -> None:
+    """Begun or not: its spans end once, and not as errors."""
+    answer = engine(upstream, spans, streaming=True).query("Where?")
+    for _ in range(read):
+        next(answer.response_gen)
+    del answer
+    gc.collect()
+    assert len(steps) == 0
+    names = [span.name for span in spans.finished]
+    assert len(names) == len(set(names)) == 4 + read
+    assert [span.status.is_ok or span.status.is_unset for span in spans.finished] == [True] * len(names)
+    if read:
+        assert dict(spans.named("chat gpt-test").attributes or {})["aistrale.cancelled"] is True
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_an_error_is_on_every_span_that_it_leaves(upstream: Upstream, spans: Spans, streaming: bool) -> None:
+    """Of a refused call, and in the middle of a stream."""
+    asked = engine(upstream, spans, streaming=streaming)
+    broken = events(b'{"choices": [{"index": 0, "delta": {"content": "One "}}]}', CLOSE)
+    upstream.default = lambda request: (
+        behave(request) if request.path.endswith("/embeddings") else broken if streaming else failure(400)
+    )
+    with pytest.raises(aistrale.AistraleError):
+        str(asked.query("Where?"))
+    gc.collect()
+    assert len(steps) == 0
+    assert not spans.named("chat gpt-test").status.is_ok
+    if not streaming:
+        assert not spans.named("invoke_workflow RetrieverQueryEngine").status.is_unset
+
+
+def add(a: int, b: int) -> int:
+    """Add two numbers, with the help of a model."""
+    aistrale.run("Hello", provider="echo")
+    return a + b
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of LlamaIndex's own
+@pytest.mark.usefixtures("keeping")
+def test_an_agent_is_one_trace(upstream: Upstream, own_loop: None) -> None:
+    """With its steps and tools, what the tools call, and its session."""
+    upstream.default = behave
+    instrument()
+    agent = FunctionAgent(tools=[add], llm=AistraleLLM(**options(upstream)), name="adder")
+
+    async def run() -> Any:
+        with instrument_tags({"session_id": "s-1", "user_id": "ada"}):
+            return await agent.run("What is 2 + 3?")
+
+    assert str(asyncio.run(run())) == ANSWER
+    uninstrument()
+    found = telemetry.query()
+    assert {span.trace_id for span in found} == {found[0].trace_id}
+    assert {(span.session_id, span.user_id) for span in found} == {("s-1", "ada")}
+    (root,) = telemetry.trace(found[0].trace_id)
+    walked = [(depth, span.name) for depth, span in root.walk() if not span.name.startswith("chain")]
+    assert walked == [
+        (0, "invoke_agent adder"),
+        (2, "chat gpt-test"),
+        (2, "execute_tool add"),
+        (3, "chat echo"),
+        (2, "chat gpt-test"),
+    ]
+    assert {group.key: group.calls for group in telemetry.summary("surface")} == {"llamaindex": 2, "sdk": 1}
+
+
+@pytest.mark.usefixtures("keeping")
+def test_a_budget_of_a_session_counts(upstream: Upstream, own_loop: None) -> None:
+    """By what `instrument_tags` say."""
+    body = completion("Hello")
+    upstream.default = lambda request: plain({**body, "usage": {**body["usage"], "cost": 0.02}})
+    budgets.set("s-1", 0.01, session="s-1", hard=True)
+    instrument()
+    llm = AistraleLLM(**options(upstream, provider="openrouter"))
+    with instrument_tags({"session_id": "s-1"}):
+        llm.complete("Hello")
+        with pytest.raises(BudgetExceededError):
+            llm.complete("Hello")
+    uninstrument()
+    assert llm.complete("Hello").text == "Hello"
+
+
+def test_traces_of_requests_at_once_do_not_mix(upstream: Upstream, spans: Spans) -> None:
+    """Under `gather`, and in threads."""
+    asked = engine(upstream, spans)
+
+    async def together() -> None:
+        await asyncio.gather(*(asked.aquery("Where?") for _ in range(5)))
+
+    asyncio.run(together())
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(lambda _: asked.query("Where?"), range(5)))
+    assert [normal(tree) for tree in spans.trees] == [WANTED] * 10
+
+
+@pytest.mark.parametrize("method", ["complete", "stream_complete", "chat", "stream_chat"])
+def test_a_foreign_model_has_a_span_of_its_own(spans: Spans, method: str) -> None:
+    """As long as its stream."""
+    prompt: Any = "one two three" if "complete" in method else [ChatMessage(content="one two three")]
+    answer = getattr(MockLLM(max_tokens=3), method)(prompt)
+    if method.startswith("stream"):
+        assert spans.finished == ()
+        list(answer)
+    operation = "text_completion" if "complete" in method else "chat"
+    found = [dict(span.attributes or {}) for span in spans.finished]
+    assert operation in [span["gen_ai.operation.name"] for span in found]
+    assert {span["aistrale.surface"] for span in found} == {"llamaindex"}
+
+
+def test_a_tool_by_itself(spans: Spans) -> None:
+    """By its name."""
+    FunctionTool.from_defaults(lambda a: a, name="echo", description="Echo.").call(a=1)
+    (span,) = spans.finished
+    assert span.name == "execute_tool echo"
+
+
+def test_ten_thousand_calls_leave_nothing_behind(spans: Spans) -> None:
+    """Neither an open step nor a map that grows."""
+    llm = MockLLM()
+    for _ in range(5000):
+        llm.complete("x")
+        list(llm.stream_complete("x"))
+    assert len(steps) == 0
+    assert len(spans.finished) == 10_000
+
+
+def test_steps_that_never_end_are_forgotten(spans: Spans) -> None:
+    """The oldest, beyond so many."""
+    some = Steps()
+    for number in range(MOST_STEPS + 10):
+        some.begin(str(number), None, None)
+    assert len(some) == MOST_STEPS
+    assert "0" not in some
+
+
+def test_it_can_be_taken_away(upstream: Upstream, own_loop: None) -> None:
+    """And put in place twice, which is as once."""
+    found = Spans()
+    instrument(found.provider)
+    instrument(found.provider)
+    llm = MockLLM()
+    llm.complete("x")
+    assert len(found.finished) == 1
+    uninstrument()
+    llm.complete("x")
+    SummaryIndex.from_documents(DOCUMENTS).as_query_engine(llm=llm).query("x")
+    assert len(found.finished) == 1
+    assert len(steps) == 0
+
+
+def test_the_tracer_loads_no_core(tmp_path: Any) -> None:
+    """Which takes seconds."""
+    program = """
+        import sys
+        from aistrale_llamaindex import instrument
+        instrument()
+        print("llama_index.core" in sys.modules)
+    """
+    assert printed(program, cwd=tmp_path) == "False\n"
