@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aistrale_llamaindex.embedding import AistraleEmbedding as AistraleEmbedding
     from aistrale_llamaindex.llm import AistraleLLM as AistraleLLM
+    from aistrale_llamaindex.prompts import prompt_from_store as prompt_from_store
+    from aistrale_llamaindex.prompts import prompt_to_store as prompt_to_store
     from aistrale_llamaindex.tracing import instrument as instrument
     from aistrale_llamaindex.tracing import uninstrument as uninstrument
 
@@ -19,10 +21,19 @@ _HOMES = {
     "AistraleEmbedding": "embedding",
     "AistraleLLM": "llm",
     "instrument": "tracing",
+    "prompt_from_store": "prompts",
+    "prompt_to_store": "prompts",
     "uninstrument": "tracing",
 }
 
-__all__ = ["AistraleEmbedding", "AistraleLLM", "instrument", "uninstrument"]
+__all__ = [
+    "AistraleEmbedding",
+    "AistraleLLM",
+    "instrument",
+    "prompt_from_store",
+    "prompt_to_store",
+    "uninstrument",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import (
@@ -32,6 +33,7 @@ from aistrale.gateway.known import context_window
 from aistrale.models import CompletionRequest, Prompt
 from aistrale_llamaindex.connection import Connection
 from aistrale_llamaindex.messages import Growing, completion_of, messages_of, response_of
+from aistrale_llamaindex.prompts import reference_in
 
 if TYPE_CHECKING:
     from llama_index.core.chat_engine.types import AgentChatResponse
@@ -82,17 +84,17 @@ class AistraleLLM(Connection, CustomLLM, FunctionCallingLLM):
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        return response_of(self.client.core.gateway.complete(*self._request(messages_of(messages), kwargs)))
+        return response_of(self.client.core.gateway.complete(*self._chat(messages, kwargs)))
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        return response_of(await self.client.core.gateway.acomplete(*self._request(messages_of(messages), kwargs)))
+        return response_of(await self.client.core.gateway.acomplete(*self._chat(messages, kwargs)))
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         def gen() -> ChatResponseGen:
             answer = Growing()
-            with self.client.core.gateway.stream(*self._request(messages_of(messages), kwargs)) as stream:
+            with self.client.core.gateway.stream(*self._chat(messages, kwargs)) as stream:
                 for chunk in stream:
                     if (response := answer.add(chunk)) is not None:
                         yield response
@@ -104,7 +106,7 @@ class AistraleLLM(Connection, CustomLLM, FunctionCallingLLM):
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         async def gen() -> ChatResponseAsyncGen:
             answer = Growing()
-            request = self._request(messages_of(messages), kwargs)
+            request = self._chat(messages, kwargs)
             async with self.client.core.gateway.astream(*request) as stream:
                 async for chunk in stream:
                     if (response := answer.add(chunk)) is not None:
@@ -149,6 +151,11 @@ class AistraleLLM(Connection, CustomLLM, FunctionCallingLLM):
                 yield completion_of(stream.completion, delta="")
 
         return gen()
+
+    def _chat(self, messages: Sequence[ChatMessage], given: Mapping[str, Any]) -> tuple[CompletionRequest, Handlers]:
+        request, handlers = self._request(messages_of(messages), given)
+        stored = reference_in(messages)
+        return (request if stored is None else replace(request, prompt=stored)), handlers
 
     def _text(self, prompt: str, formatted: bool) -> str:
         return prompt if formatted or self.completion_to_prompt is None else self.completion_to_prompt(prompt)

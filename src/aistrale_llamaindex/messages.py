@@ -106,6 +106,15 @@ def _reasoning_of(blocks: Iterable[BaseContentBlock]) -> Iterator[ReasoningBlock
 # From the contract
 
 
+def role_and_content(message: Message) -> ChatMessage:
+    """Any message of a conversation, as LlamaIndex has it."""
+    if message.role == "assistant":
+        return message_of(message)
+    known = {"name": message.name, "tool_call_id": message.tool_call_id, "is_error": message.extra.get("is_error")}
+    more = {name: value for name, value in known.items() if value is not None}
+    return ChatMessage(role=message.role, blocks=[*blocks_of(message.content)], additional_kwargs=more)
+
+
 def message_of(message: Message) -> ChatMessage:
     """An answer as LlamaIndex's message: thoughts, content and calls as blocks."""
     more: JSON = {}
