@@ -85,8 +85,8 @@ def test_importing_it_loads_no_framework(tmp_path: Path) -> None:
         import aistrale_llamaindex
         print("llama_index" in sys.modules, *dir(aistrale_llamaindex))
     """
-    names = "AistraleEmbedding AistraleLLM instrument prompt_from_store prompt_to_store uninstrument"
-    assert printed(program, cwd=tmp_path) == f"False {names}\n"
+    names = "AistraleCallbackHandler AistraleEmbedding AistraleLLM instrument prompt_from_store prompt_to_store"
+    assert printed(program, cwd=tmp_path) == f"False {names} uninstrument\n"
 
 
 def test_the_paths_of_the_ecosystem_lead_to_the_same() -> None:

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from llama_index.core import Document, SummaryIndex, VectorStoreIndex
+from llama_index.core import Document, Settings, SummaryIndex, VectorStoreIndex
 from llama_index.core.agent.workflow import FunctionAgent
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.instrumentation.dispatcher import instrument_tags
 from llama_index.core.llms import ChatMessage, MockLLM
 from llama_index.core.tools import FunctionTool
@@ -21,7 +22,13 @@ from upstream import CLOSE, Gate, Upstream, completion, events, failure, plain, 
 
 import aistrale
 from aistrale import BudgetExceededError, budgets, telemetry
-from aistrale_llamaindex import AistraleEmbedding, AistraleLLM, instrument, uninstrument
+from aistrale_llamaindex import (
+    AistraleCallbackHandler,
+    AistraleEmbedding,
+    AistraleLLM,
+    instrument,
+    uninstrument,
+)
 from aistrale_llamaindex.steps import MOST_STEPS, Steps, steps
 
 ANSWER = "Hello there, how can I help you today?"
@@ -300,3 +307,82 @@ def test_the_tracer_loads_no_core(tmp_path: Any) -> None:
         print("llama_index.core" in sys.modules)
     """
     assert printed(program, cwd=tmp_path) == "False\n"
+
+
+# The older callbacks
+
+
+def watched(upstream: Upstream, spans: Spans, **more: Any) -> Any:
+    """The same query engine, told by a callback manager."""
+    upstream.default = behave
+    Settings.callback_manager = CallbackManager([AistraleCallbackHandler(spans.provider)])
+    embed_model = AistraleEmbedding(**options(upstream, spans, model="embed-test"))
+    index = VectorStoreIndex.from_documents(DOCUMENTS, embed_model=embed_model)
+    return index.as_query_engine(llm=AistraleLLM(**options(upstream, spans)), **more)
+
+
+@pytest.fixture(autouse=True)
+def _settings() -> Iterator[None]:
+    """None is left behind."""
+    yield
+    Settings._callback_manager = None
+
+
+CALLED_BACK = """\
+invoke_workflow query
+  retrieval
+    embeddings embed-test
+  chain synthesize
+    chat gpt-test"""
+
+
+@pytest.mark.parametrize("way", ["query", "aquery"])
+def test_a_callback_manager_tells_of_a_query(upstream: Upstream, own_loop: None, way: str) -> None:
+    """Retrieval, synthesis and our own calls in it, each once."""
+    spans = Spans()
+    assert WAYS[way][1](watched(upstream, spans)) == ANSWER
+    assert spans.trees[-1] == CALLED_BACK
+    assert len(steps) == 0
+
+
+def test_both_together_are_as_one(upstream: Upstream, spans: Spans) -> None:
+    """A query is told of once, by the one that knows more."""
+    asked = watched(upstream, spans)
+    before = len(spans.finished)
+    assert asked.query("Where?").response == ANSWER
+    (tree,) = [tree for tree in spans.trees if "RetrieverQueryEngine" in tree]
+    assert normal(tree) == WANTED
+    assert len(spans.finished) - before == len(tree.splitlines())
+
+
+@pytest.mark.parametrize("method", ["complete", "stream_complete", "chat", "stream_chat"])
+def test_a_callback_manager_tells_of_a_foreign_model(method: str) -> None:
+    """When its stream is over."""
+    spans = Spans()
+    prompt: Any = "one two three" if "complete" in method else [ChatMessage(content="one two three")]
+    manager = CallbackManager([AistraleCallbackHandler(spans.provider)])
+    answer = getattr(MockLLM(max_tokens=3, callback_manager=manager), method)(prompt)
+    if method.startswith("stream"):
+        assert spans.finished == ()
+        list(answer)
+    assert spans.finished
+    assert len(steps) == 0
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_callback_manager_tells_of_errors(upstream: Upstream, own_loop: None, streaming: bool) -> None:
+    """And of streams that are left; nothing stays open."""
+    spans = Spans()
+    asked = watched(upstream, spans, streaming=streaming)
+    if streaming:
+        answer = asked.query("Where?")
+        next(answer.response_gen)
+        del answer
+    else:
+        upstream.default = lambda request: behave(request) if "embeddings" in request.path else failure(400)
+        with pytest.raises(aistrale.InvalidRequestError):
+            asked.query("Where?")
+        failed = {span.name for span in spans.finished if not span.status.is_unset}
+        assert failed == {"chat gpt-test", "chain synthesize"}
+    gc.collect()
+    assert len(steps) == 0

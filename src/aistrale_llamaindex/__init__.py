@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aistrale_llamaindex.callbacks import AistraleCallbackHandler as AistraleCallbackHandler
     from aistrale_llamaindex.embedding import AistraleEmbedding as AistraleEmbedding
     from aistrale_llamaindex.llm import AistraleLLM as AistraleLLM
     from aistrale_llamaindex.prompts import prompt_from_store as prompt_from_store
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from aistrale_llamaindex.tracing import uninstrument as uninstrument
 
 _HOMES = {
+    "AistraleCallbackHandler": "callbacks",
     "AistraleEmbedding": "embedding",
     "AistraleLLM": "llm",
     "instrument": "tracing",
@@ -27,6 +29,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AistraleCallbackHandler",
     "AistraleEmbedding",
     "AistraleLLM",
     "instrument",

@@ -76,6 +76,12 @@ class Steps:
                 step.is_left = True
                 self._end_if_over(id, step)
 
+    def fail(self, id: str, error: BaseException | None) -> None:
+        """A step will be left for an error."""
+        with self._lock:
+            if (step := self._steps.get(id)) is not None:
+                step.error = error
+
     def end_stream(self, id: str) -> None:
         """A model's stream is over. What is no stream ends when it is left."""
         with self._lock:
@@ -88,7 +94,7 @@ class Steps:
         with self._lock:
             step = self._steps.get(id)
             if step is not None:
-                step.is_left, step.stream, step.error = True, None, error
+                step.is_left, step.stream, step.error = True, None, error or step.error
                 self._end_if_over(id, step, is_forced=error is not None or is_cut_off, is_cut_off=is_cut_off)
 
     def _end_if_over(self, id: str, step: Step, *, is_forced: bool = False, is_cut_off: bool = False) -> None:

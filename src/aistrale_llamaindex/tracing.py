@@ -112,7 +112,7 @@ class _EventHandler(BaseEventHandler):
             steps.finish(event.span_id, getattr(event, "exception", None))
             return
         if (span := steps.span_of(event.span_id)) is not None:
-            span.set(_outcome(getattr(event, "response", None)))
+            span.set(outcome_of(getattr(event, "response", None)))
         steps.end_stream(event.span_id)
 
 
@@ -160,7 +160,7 @@ def _model(operation: str, instance: Any, model: str | None) -> tuple[str, Kind,
     return f"{operation} {model or ''}".strip(), "client", attributes
 
 
-def _outcome(response: Any) -> dict[str, Any]:
+def outcome_of(response: Any) -> dict[str, Any]:
     """What a foreign model's answer says it took, by OpenAI's names or by Anthropic's."""
     raw = getattr(response, "raw", None)
     usage = raw.get("usage") if isinstance(raw, Mapping) else getattr(raw, "usage", None)
@@ -219,10 +219,16 @@ def instrument(tracer_provider: TracerProvider | None = None) -> None:
         enclosures.append(_enclosure)
 
 
+def is_instrumented() -> bool:
+    """Whether that is so."""
+    return _Installed.spans is not None
+
+
 def uninstrument() -> None:
     """Trace nothing any more."""
     root = get_dispatcher()
     root.span_handlers = [handler for handler in root.span_handlers if handler is not _Installed.spans]
     root.event_handlers = [handler for handler in root.event_handlers if handler is not _Installed.events]
+    _Installed.spans = _Installed.events = None
     if _enclosure in enclosures:
         enclosures.remove(_enclosure)
