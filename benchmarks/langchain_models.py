@@ -60,7 +60,7 @@ def bare(base_url: str) -> Any:
 
         def _stream(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Any:
             with sync.stream("POST", url, json=self._body(messages) | {"stream": True}) as response:
-                for text in _texts(response.iter_lines()):
+                for text in texts_in(response.iter_lines()):
                     yield ChatGenerationChunk(message=AIMessageChunk(content=text))
 
         async def aclose(self) -> None:
@@ -76,7 +76,8 @@ def bare(base_url: str) -> Any:
     return Bare()
 
 
-def _texts(lines: Iterable[str]) -> Iterator[str]:
+def texts_in(lines: Iterable[str]) -> Iterator[str]:
+    """The pieces of text in an event stream."""
     for line in lines:
         if line.startswith("data: ") and line != "data: [DONE]":
             for choice in json.loads(line[6:])["choices"]:

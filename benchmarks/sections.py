@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks import books, contenders, startup, upstream
-from benchmarks.comparison import Figure, Round, compare, field
+from benchmarks.comparison import Comparison, Figure, Round, compare, field
 from benchmarks.report import Findings, Spread, findings
 from benchmarks.worker import WORKLOADS, Block, Job
 
@@ -237,47 +237,81 @@ def kept(plan: Plan, only: Only, base_url: str) -> Findings:
         return books.books(plan.size, Path(folder))
 
 
-def langchain(plan: Plan, only: Only, base_url: str) -> Findings:
-    """Our chat model beside that of OpenAI's partner package, and what our tracer costs."""
-    if US not in only:
-        return findings(("LangChain", "measured"), (), (), {})
-    ours, theirs, least = "ChatAistrale", "ChatOpenAI", "bare"
+@dataclasses.dataclass(frozen=True)
+class Framework:
+    """Who is measured in one, and the workloads for one call, a stream of chunks, and many calls in flight."""
+
+    name: str
+    ours: str
+    theirs: str
+    one: str
+    chunks: str
+    many: str
+
+
+LANGCHAIN = Framework("langchain", "ChatAistrale", "ChatOpenAI", "invoke", "chunks", "ainvoke")
+LLAMAINDEX = Framework("llamaindex", "AistraleLLM", "OpenAI", "complete", "stream_complete", "acomplete")
+LEAST = "bare"
+
+
+def _beside(
+    of: Framework, plan: Plan, base_url: str
+) -> tuple[list[tuple[str, ...]], list[str], dict[str, Spread | None]]:
+    """Our model beside another package's, the barest there can be, and bare httpx: rows, remarks and figures."""
     figures: dict[str, Spread | None] = {}
     rows: list[tuple[str, ...]] = []
     remarks: list[str] = []
-    for workload, what in (("invoke", "invoke"), ("chunks", "a stream of 100 chunks")):
+    for workload, what in ((of.one, of.one), (of.chunks, "a stream of 100 chunks")):
         jobs = [Job(workload, name) for name in WORKLOADS[workload].openers]
         played = compare(jobs, base_url, rounds=plan.rounds, block_seconds=plan.block_seconds)
         remarks += played.remarks
+        us, them, floor, httpx = (Job(workload, name) for name in (of.ours, of.theirs, LEAST, "httpx"))
         for job in played.jobs:
-            ratio = _ratio(played.ratio(job, Job(workload, ours), _seconds_each))
+            ratio = _ratio(played.ratio(job, us, _seconds_each))
             rows.append((f"{what}, {job}", _milliseconds(played.spread(job, _seconds_each), ".3f"), "-", ratio))
-        figures[f"langchain {workload}"] = played.ratio(Job(workload, theirs), Job(workload, ours), _seconds_each)
-        figures[f"langchain {workload} floor"] = played.ratio(Job(workload, ours), Job(workload, least), _seconds_each)
-        if workload == "invoke":
-            figures["langchain over httpx"] = played.within_rounds(
-                lambda blocks: (
-                    1e6 * (_seconds_each(blocks[Job("invoke", ours)]) - _seconds_each(blocks[Job("invoke", "httpx")]))
-                )
-            )
+        figures[f"{of.name} {workload}"] = played.ratio(them, us, _seconds_each)
+        figures[f"{of.name} {workload} floor"] = played.ratio(us, floor, _seconds_each)
+        if workload == of.one:
+            figures[f"{of.name} over httpx"] = _more(played, us, httpx)
+            figures[f"{of.name} over floor"] = _more(played, us, floor)
 
-    few = IN_FLIGHT[0]
-    us, them, floor = (Job("ainvoke", name, few) for name in (ours, theirs, least))
+    us, them, floor = (Job(of.many, name, IN_FLIGHT[0]) for name in (of.ours, of.theirs, LEAST))
     played = compare([us, them, floor], base_url, rounds=plan.async_rounds, block_seconds=plan.async_block_seconds)
     remarks += played.remarks
     rows += [
         (
-            f"ainvoke, {job}",
+            f"{of.many}, {job}",
             _milliseconds(played.spread(job, _cpu_each), ".3f"),
             played.spread(job, _rate).text(",.0f"),
             _ratio(played.ratio(us, job, _rate)),
         )
         for job in played.jobs
     ]
-    figures["langchain ainvoke"] = played.ratio(us, them, _rate)
-    figures["langchain ainvoke floor"] = played.ratio(floor, us, _rate)
+    figures[f"{of.name} {of.many}"] = played.ratio(us, them, _rate)
+    figures[f"{of.name} {of.many} floor"] = played.ratio(floor, us, _rate)
+    return rows, remarks, figures
 
-    plain, traced = (Job("tokens", name) for name in (ours, "traced"))
+
+def _more(played: Comparison, job: Job, reference: Job) -> Spread | None:
+    """How many microseconds more a call takes."""
+    return played.within_rounds(lambda blocks: 1e6 * (_seconds_each(blocks[job]) - _seconds_each(blocks[reference])))
+
+
+def llamaindex(plan: Plan, only: Only, base_url: str) -> Findings:
+    """Our LlamaIndex model beside that of OpenAI's integration."""
+    if US not in only:
+        return findings(("LlamaIndex", "measured"), (), (), {})
+    rows, remarks, figures = _beside(LLAMAINDEX, plan, base_url)
+    head = ("LlamaIndex", "ms a call (in flight: of CPU)", "calls/s", "x AistraleLLM's time")
+    return findings(head, rows, remarks, figures)
+
+
+def langchain(plan: Plan, only: Only, base_url: str) -> Findings:
+    """Our chat model beside that of OpenAI's partner package, and what our tracer costs."""
+    if US not in only:
+        return findings(("LangChain", "measured"), (), (), {})
+    rows, remarks, figures = _beside(LANGCHAIN, plan, base_url)
+    plain, traced = (Job("tokens", name) for name in (LANGCHAIN.ours, "traced"))
     played = compare([plain, traced], base_url, rounds=plan.rounds, block_seconds=plan.block_seconds)
     remarks += played.remarks
     rows += [
@@ -308,6 +342,7 @@ SECTIONS = {
     "telemetry": telemetry,
     "collector": collector,
     "langchain": langchain,
+    "llamaindex": llamaindex,
     "script": script,
     "books": kept,
 }

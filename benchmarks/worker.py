@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contenders, langchain_models, upstream
+from benchmarks import contenders, langchain_models, llamaindex_models, upstream
 from benchmarks.contenders import AsyncCall, AsyncOpener, Call, Opener, Ready
 
 WARM_UP_CALLS = 2
@@ -222,6 +222,9 @@ WORKLOADS = {
     "invoke": Workload(langchain_models.INVOKE, upstream.TEXT, _sync),
     "chunks": Workload(langchain_models.CHUNKS, upstream.STREAMED_TEXT, _sync),
     "ainvoke": Workload(langchain_models.AINVOKE, upstream.TEXT, _async),
+    "complete": Workload(llamaindex_models.COMPLETE, upstream.TEXT, _sync),
+    "stream_complete": Workload(llamaindex_models.STREAM_COMPLETE, upstream.STREAMED_TEXT, _sync),
+    "acomplete": Workload(llamaindex_models.ACOMPLETE, upstream.TEXT, _async),
     "tokens": Workload(langchain_models.TOKENS, upstream.STREAMED_TEXT, _async),
 }
 
