@@ -29,8 +29,9 @@ from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
 from llama_index.core.tools import FunctionTool
 from llama_index.core.types import PydanticProgramMode
 from model_behaviour import behave
+from opentelemetry.sdk.trace import TracerProvider
 from programs import printed
-from upstream import HANG, Upstream, completion, events, failure, plain
+from upstream import END_OF_BODY, HANG, Upstream, completion, events, failure, plain
 
 import aistrale
 from aistrale import telemetry
@@ -306,6 +307,29 @@ def test_several_calls_where_one_is_wanted(upstream: Upstream) -> None:
         assert [str(source) for source in answer.sources] == expected
 
 
+def test_of_two_calls_that_are_alike_one_is_kept(upstream: Upstream) -> None:
+    """Beside it as well."""
+    call = {"id": "c", "type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": 1}'}}
+    body = completion("")
+    body["choices"][0]["message"] = {"role": "assistant", "content": None, "tool_calls": [call, call]}
+    upstream.default = lambda request: plain(body)
+    message = AistraleLLM(**options(upstream)).chat_with_tools([ADD], "Add").message
+    assert [block.block_type for block in message.blocks] == ["tool_call"]
+    assert len(message.additional_kwargs["tool_calls"]) == 1
+
+
+@pytest.mark.parametrize("way", ["stream_chat", "stream_complete"])
+def test_of_several_answers_a_stream_is_of_the_first(upstream: Upstream, way: str) -> None:
+    """They are not mingled."""
+    told = [(0, "A"), (1, "X"), (0, "B"), (1, "Y")]
+    pieces = [json.dumps({"choices": [{"index": index, "delta": {"content": text}}]}).encode() for index, text in told]
+    ends = [json.dumps({"choices": [{"index": n, "delta": {}, "finish_reason": "stop"}]}).encode() for n in (0, 1)]
+    upstream.default = [*events(*pieces, *ends, b"[DONE]"), END_OF_BODY]
+    prompt: Any = user("Hello") if way == "stream_chat" else "Hello"
+    found = list(getattr(AistraleLLM(**options(upstream)), way)(prompt, n=2))
+    assert "".join(response.delta or "" for response in found) == "AB"
+
+
 def test_no_call_is_an_error_where_one_was_wanted(llm: AistraleLLM) -> None:
     """With what the model said instead."""
     response = llm.chat(user("Hello"))
@@ -460,6 +484,18 @@ def test_a_copy_works(llm: AistraleLLM, copied: str, used: bool) -> None:
     again = COPIES[copied](llm)
     assert again.complete("Hello").text == asyncio.run(again.acomplete("Hello")).text == ANSWER
     assert again.model == "gpt-test"
+
+
+def test_copies_have_connections_of_their_own(upstream: Upstream) -> None:
+    """Which they keep, whatever the others ask; what a client is made with is not copied."""
+    upstream.default = behave
+    one = AistraleLLM(**options(upstream, client_options={"tracer_provider": TracerProvider()}))
+    two, three = one.model_copy(update={"model": "gpt-other"}), deepcopy(one)
+    for _ in range(5):
+        for llm in (one, two, three):
+            llm.complete("Hello")
+    assert upstream.accepted == 3
+    assert three.client_options["tracer_provider"] is one.client_options["tracer_provider"]
 
 
 def test_a_setting_that_is_changed_holds(llm: AistraleLLM, upstream: Upstream) -> None:

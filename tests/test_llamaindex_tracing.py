@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from llama_index.core import Document, Settings, SummaryIndex, VectorStoreIndex
 from llama_index.core.agent.workflow import FunctionAgent
+from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.callbacks import CallbackManager
-from llama_index.core.llms import ChatMessage, MockLLM
+from llama_index.core.llms import ChatMessage, CompletionResponse, MockLLM
+from llama_index.core.llms.callbacks import llm_completion_callback
 from llama_index.core.tools import FunctionTool
 from llama_index_instrumentation.dispatcher import instrument_tags
 from model_behaviour import behave
@@ -252,9 +254,44 @@ def test_a_foreign_model_has_a_span_of_its_own(spans: Spans, method: str) -> Non
         assert spans.finished == ()
         list(answer)
     operation = "text_completion" if "complete" in method else "chat"
-    found = [dict(span.attributes or {}) for span in spans.finished]
-    assert operation in [span["gen_ai.operation.name"] for span in found]
-    assert {span["aistrale.surface"] for span in found} == {"llamaindex"}
+    (span,) = [dict(span.attributes or {}) for span in spans.finished]
+    assert (span["gen_ai.operation.name"], span["aistrale.surface"]) == (operation, "llamaindex")
+
+
+class Mine(AistraleLLM):
+    """Somebody's own."""
+
+
+class Animal(BaseModel):
+    """An animal."""
+
+    name: str
+
+
+def test_a_call_has_one_span_whoever_makes_it(upstream: Upstream, spans: Spans) -> None:
+    """A class of somebody's own, and a model that answers in a shape."""
+    upstream.default = behave
+    mine = Mine(**options(upstream, spans))
+    mine.complete("Hello")
+    mine.as_structured_llm(Animal).complete("Hello")
+    assert sum(span.name.startswith("chat") for span in spans.finished) == len(upstream.requests) == 2
+
+
+class Leaving(MockLLM):
+    """Takes the tracer away in the middle of a query."""
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        uninstrument()
+        return CompletionResponse(text="Hello")
+
+
+def test_what_is_open_when_the_tracer_goes_ends(spans: Spans) -> None:
+    """As cancelled, the query as well."""
+    SummaryIndex.from_documents(DOCUMENTS).as_query_engine(llm=Leaving()).query("x")
+    assert len(steps) == 0
+    root = dict(spans.named("invoke_workflow RetrieverQueryEngine").attributes or {})
+    assert root["aistrale.cancelled"] is True
 
 
 def test_a_tool_by_itself(spans: Spans) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr, SecretStr
 
@@ -61,6 +61,17 @@ class Connection(BaseModel):
     fallbacks: list[str] | None = None
     client_options: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
     _opened: _Opened = PrivateAttr(default_factory=_Opened)
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied._opened = _Opened()
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """What its client is made with, such as a tracer provider, is not to be copied."""
+        known = {} if memo is None else memo
+        known[id(self.client_options)] = self.client_options
+        return super().__deepcopy__(known)
 
     @property
     def client(self) -> Client:

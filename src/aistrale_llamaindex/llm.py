@@ -32,7 +32,7 @@ from aistrale.exceptions import OutputError
 from aistrale.gateway.known import context_window
 from aistrale.models import CompletionRequest, Prompt
 from aistrale_llamaindex.connection import Connection
-from aistrale_llamaindex.messages import Growing, completion_of, messages_of, response_of
+from aistrale_llamaindex.messages import KEPT, Growing, completion_of, messages_of, response_of
 from aistrale_llamaindex.prompts import reference_in
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class AistraleLLM(Connection, CustomLLM, FunctionCallingLLM):
             text = ""
             with self.client.core.gateway.stream(*self._request(self._text(prompt, formatted), kwargs)) as stream:
                 for chunk in stream:
-                    if chunk.text:
+                    if chunk.text and not chunk.index:
                         text += chunk.text
                         yield CompletionResponse(text=text, delta=chunk.text)
                 yield completion_of(stream.completion, delta="")
@@ -145,7 +145,7 @@ class AistraleLLM(Connection, CustomLLM, FunctionCallingLLM):
             request = self._request(self._text(prompt, formatted), kwargs)
             async with self.client.core.gateway.astream(*request) as stream:
                 async for chunk in stream:
-                    if chunk.text:
+                    if chunk.text and not chunk.index:
                         text += chunk.text
                         yield CompletionResponse(text=text, delta=chunk.text)
                 yield completion_of(stream.completion, delta="")
@@ -260,10 +260,15 @@ class AistraleLLM(Connection, CustomLLM, FunctionCallingLLM):
 
 
 def _keep_first_call(message: ChatMessage) -> None:
-    calls = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
-    if len(calls) > 1:
-        message.blocks = [block for block in message.blocks if block not in calls[1:]]
-        message.additional_kwargs["tool_calls"] = message.additional_kwargs["tool_calls"][:1]
+    calls = [at for at, block in enumerate(message.blocks) if isinstance(block, ToolCallBlock)]
+    if len(calls) < 2:
+        return
+    message.blocks = [block for at, block in enumerate(message.blocks) if at not in calls[1:]]
+    more = message.additional_kwargs
+    more["tool_calls"] = more["tool_calls"][:1]
+    if kept := more.get(KEPT):  # what the provider's own content holds of the others, too
+        own = {name: value for name, value in kept.items() if name != "provider_content"}
+        more[KEPT] = {**own, "tool_calls": kept["tool_calls"][:1]}
 
 
 def _parsed(arguments: dict[str, Any] | str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from aistrale.models import JSON, Chunk, Completion, Message, ReasoningBlock, To
 from aistrale.providers.history import holds_more
 from aistrale_llamaindex.blocks import blocks_of, content_of
 
-_KEPT = "aistrale"
+KEPT = "aistrale"
 """The key of `additional_kwargs` under which an answer is kept whole that says more than LlamaIndex has fields for."""
 
 _ROLES = {MessageRole.CHATBOT: "assistant", MessageRole.MODEL: "assistant"}
@@ -73,7 +73,7 @@ def _say_the_same(one: Message, other: Message) -> bool:
 
 def _kept_of(message: ChatMessage) -> Message | None:
     """The answer that a message was made of, if it was kept."""
-    kept = message.additional_kwargs.get(_KEPT)
+    kept = message.additional_kwargs.get(KEPT)
     if kept is None:
         return None
     try:
@@ -123,7 +123,7 @@ def message_of(message: Message) -> ChatMessage:
     if message.refusal:
         more["refusal"] = message.refusal
     if holds_more(message):
-        more[_KEPT] = {key: value for key, value in message.to_dict(complete=True).items() if key != "role"}
+        more[KEPT] = {key: value for key, value in message.to_dict(complete=True).items() if key != "role"}
     blocks = [
         *map(_thought, message.reasoning_blocks),
         *blocks_of(message.content),
@@ -210,7 +210,7 @@ class Growing:
 
     def add(self, chunk: Chunk) -> ChatResponse | None:
         """All there is with one more piece; None where it holds nothing for LlamaIndex."""
-        if not (chunk.text or chunk.reasoning or chunk.tool_calls):
+        if chunk.index or not (chunk.text or chunk.reasoning or chunk.tool_calls):  # of several answers, the first
             return None
         self.text += chunk.text
         self.reasoning += chunk.reasoning

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import sys
 import threading
@@ -24,12 +25,14 @@ MOST_STEPS = 10_000
 class Step:
     """A step that was entered.
 
-    parent: the step it is part of. span: its own; None for what is only a part of the step around it. stream: what it
-    returned, if that goes on. below: how many steps of it are open. is_left: whether LlamaIndex has left it.
+    parent: the step it is part of. span: its own; None for what is only a part of the step around it. owner: the `id`
+    of whose step it is. stream: what it returned, if that goes on. below: how many steps of it are open. is_left:
+    whether LlamaIndex has left it.
     """
 
     parent: str | None
     span: OpenSpan | None
+    owner: int = 0
     stream: weakref.ref[Any] | None = None
     below: int = 0
     is_left: bool = False
@@ -54,9 +57,9 @@ class Steps:
     def __contains__(self, id: object) -> bool:
         return id in self._steps
 
-    def begin(self, id: str, parent: str | None, span: OpenSpan | None) -> None:
+    def begin(self, id: str, parent: str | None, span: OpenSpan | None, owner: object = None) -> None:
         with self._lock:
-            self._steps[id] = Step(parent, span)
+            self._steps[id] = Step(parent, span, 0 if owner is None else builtins.id(owner))
             if parent is not None and (above := self._steps.get(parent)) is not None:
                 above.below += 1
             while len(self._steps) > MOST_STEPS:
@@ -110,6 +113,20 @@ class Steps:
             above.is_left, above.stream = True, None
         self._end_if_over(step.parent, above)
 
+    def is_told_of(self, id: str | None, owner: object) -> bool:
+        """Whether a step is its owner's, as is the one that goes on in it, and has a span: a call is told of once."""
+        while id is not None and (step := self._steps.get(id)) is not None and step.owner == builtins.id(owner):
+            if step.span is not None:
+                return True
+            id = step.parent
+        return False
+
+    def close(self) -> None:
+        """End all of them, the innermost first."""
+        with self._lock:
+            for id in reversed([*self._steps]):
+                self.finish(id, is_cut_off=True)
+
     def span_of(self, id: str) -> OpenSpan | None:
         """A step's own span."""
         step = self._steps.get(id)
@@ -135,7 +152,7 @@ class Steps:
         return None
 
     def _frames(self) -> Iterator[tuple[str, Any]]:
-        for id, step in self._steps.items():
+        for id, step in list(self._steps.items()):  # one may be forgotten meanwhile
             stream = None if step.stream is None else step.stream()
             if stream is not None:
                 frame = getattr(stream, "gi_frame", None) or getattr(stream, "ag_frame", None)

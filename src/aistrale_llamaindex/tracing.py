@@ -65,13 +65,13 @@ class _SpanHandler(BaseSpanHandler[BaseSpan]):
         parent = parent_span_id if parent_span_id in steps else steps.running()
         found = _described(id_[:-_UUID], instance, is_root=parent is None)
         span = None
-        if found is not None:
+        if found is not None and not (found[1] == "client" and steps.is_told_of(parent, instance)):
             name, kind, attributes = found
             session, user = _whose(tags or active_instrument_tags.get())
             known = {"aistrale.surface": SURFACE, **attributes, "session.id": session, "user.id": user}
             given = {key: value for key, value in known.items() if value is not None}
             span = self._tracer.start(name, kind, given, steps.context_of(parent))
-        steps.begin(id_, parent, span)
+        steps.begin(id_, parent, span, instance)
         return None  # they are kept in `steps`
 
     def prepare_to_exit_span(
@@ -126,7 +126,9 @@ def _described(step: str, instance: Any, *, is_root: bool) -> tuple[str, Kind, d
         step = owner
     elif method.startswith("_") or method in _PARTS:
         return None
-    if type(instance).__module__.startswith("aistrale_llamaindex"):  # it makes its own
+    if any(kind.__module__.startswith("aistrale_llamaindex") for kind in type(instance).__mro__):  # it makes its own
+        return None
+    if type(instance).__name__ == "StructuredLLM":  # the model inside it tells of the call
         return None
     if hasattr(instance, "predict_and_call") or hasattr(instance, "structured_predict"):  # a model
         operation = "chat" if method in _CHATS else "text_completion" if method in _COMPLETIONS else None
@@ -207,7 +209,7 @@ def instrument(tracer_provider: TracerProvider | None = None) -> None:
 
     tracer_provider: where spans go besides the books, instead of the application's global provider.
     """
-    uninstrument()
+    _take_away()
     config = Config()
     found = recorders(config) if config["telemetry"] != "off" else ()
     _Installed.spans = _SpanHandler(Tracer(tracer_provider, found, asks=False))
@@ -225,7 +227,12 @@ def is_instrumented() -> bool:
 
 
 def uninstrument() -> None:
-    """Trace nothing any more."""
+    """Trace nothing any more. What is open ends, as cancelled: nobody will tell of its end."""
+    _take_away()
+    steps.close()
+
+
+def _take_away() -> None:
     root = get_dispatcher()
     root.span_handlers = [handler for handler in root.span_handlers if handler is not _Installed.spans]
     root.event_handlers = [handler for handler in root.event_handlers if handler is not _Installed.events]
