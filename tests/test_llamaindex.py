@@ -378,6 +378,26 @@ def test_a_shape_is_filled_in(upstream: Upstream, way: str, prompt: Any) -> None
     assert sent == [("system", "Be funny."), ("user", "A joke about cats")]
 
 
+@pytest.mark.parametrize("way", SHAPES)
+def test_the_system_prompt_stands_before_a_templates_own(upstream: Upstream, way: str) -> None:
+    """In sync code and in async."""
+    upstream.default = behave
+    llm = AistraleLLM(**options(upstream, system_prompt="Be funny."))
+    SHAPES[way](llm, ChatPromptTemplate([ChatMessage(role="system", content="Of {what}"), ChatMessage(content="Go")]))
+    sent = [(message["role"], message["content"]) for message in upstream.requests[0].body["messages"]]
+    assert sent == [("system", "Be funny."), ("system", "Of cats"), ("user", "Go")]
+
+
+def test_a_prediction_by_itself_is_the_same_in_async_code(upstream: Upstream) -> None:
+    """Which is told of no system prompt."""
+    upstream.default = behave
+    llm = AistraleLLM(**options(upstream, system_prompt="Be funny."))
+    llm.predict_and_call([ADD], "2 + 3?")
+    asyncio.run(llm.apredict_and_call([ADD], "2 + 3?"))
+    first, second = (request.body["messages"] for request in upstream.requests)
+    assert first == second
+
+
 @pytest.mark.parametrize("way", ["complete", "acomplete"])
 def test_a_model_that_answers_in_a_shape(llm: AistraleLLM, way: str) -> None:
     """`as_structured_llm`."""

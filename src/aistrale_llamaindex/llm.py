@@ -15,7 +15,6 @@ from llama_index.core.base.llms.types import (
     CompletionResponseAsyncGen,
     CompletionResponseGen,
     LLMMetadata,
-    MessageRole,
     ToolCallBlock,
 )
 from llama_index.core.bridge.pydantic import Field
@@ -254,7 +253,7 @@ class AistraleLLM(Connection, CustomLLM, FunctionCallingLLM):
         **kwargs: Any,
     ) -> AgentChatResponse:
         history = list(chat_history or ())
-        if not any(message.role == MessageRole.SYSTEM for message in history):
+        if "tool_required" in kwargs:  # by LlamaIndex's program for shapes, which says so
             history = self._extend_messages(history)
         return await super().apredict_and_call(tools, user_msg, history, verbose, **kwargs)
 
