@@ -5,13 +5,11 @@ least that is a chat model, httpx or aiohttp and `json.loads` below LangChain's 
 """
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.contenders import HEADERS, KEY, MODEL, PROMPT, AsyncCall, AsyncOpener, Call, Opener, Ready, httpx_run
-
-Model = Callable[[str], Any]
+from benchmarks.contenders import HEADERS, KEY, MODEL, PROMPT, AsyncOpener, Opener, httpx_run
+from benchmarks.frameworks import Model, awaiting, calling, texts_in
 
 
 def chat_openai(base_url: str) -> Any:
@@ -76,83 +74,26 @@ def bare(base_url: str) -> Any:
     return Bare()
 
 
-def texts_in(lines: Iterable[str]) -> Iterator[str]:
-    """The pieces of text in an event stream."""
-    for line in lines:
-        if line.startswith("data: ") and line != "data: [DONE]":
-            for choice in json.loads(line[6:])["choices"]:
-                if text := choice["delta"].get("content"):
-                    yield text
+def _invoke(model: Any) -> int:
+    return len(model.invoke(PROMPT).content)
 
 
-def invoking(of: Model) -> Opener:
-    """Opens one whose call is `invoke`."""
-
-    @contextmanager
-    def run(base_url: str) -> Iterator[Ready[Call]]:
-        model = of(base_url)
-        yield Ready(lambda: len(model.invoke(PROMPT).content))
-
-    return run
+async def _ainvoke(model: Any) -> int:
+    return len((await model.ainvoke(PROMPT)).content)
 
 
-def streaming(of: Model) -> Opener:
-    """Opens one whose call is `stream`."""
-
-    @contextmanager
-    def run(base_url: str) -> Iterator[Ready[Call]]:
-        model = of(base_url)
-        yield Ready(lambda: sum(len(chunk.content) for chunk in model.stream(PROMPT)))
-
-    return run
+def _stream(model: Any) -> int:
+    return sum(len(chunk.content) for chunk in model.stream(PROMPT))
 
 
-def awaiting(of: Model) -> AsyncOpener:
-    """Opens one whose call is `ainvoke`."""
-
-    @asynccontextmanager
-    async def run(base_url: str) -> AsyncIterator[Ready[AsyncCall]]:
-        model = of(base_url)
-
-        async def call() -> int:
-            return len((await model.ainvoke(PROMPT)).content)
-
-        yield Ready(call)
-        if hasattr(model, "aclose"):
-            await model.aclose()
-
-    return run
+async def _astream(model: Any) -> int:
+    return sum([len(chunk.content) async for chunk in model.astream(PROMPT)])
 
 
-def awaiting_chunks(of: Model) -> AsyncOpener:
-    """Opens one whose call is `astream`."""
-
-    @asynccontextmanager
-    async def run(base_url: str) -> AsyncIterator[Ready[AsyncCall]]:
-        model = of(base_url)
-
-        async def call() -> int:
-            return sum([len(chunk.content) async for chunk in model.astream(PROMPT)])
-
-        yield Ready(call)
-
-    return run
-
-
-INVOKE: Mapping[str, Opener] = {
-    "httpx": httpx_run,
-    "bare": invoking(bare),
-    "ChatOpenAI": invoking(chat_openai),
-    "ChatAistrale": invoking(chat_aistrale),
+_MODELS: Mapping[str, Model] = {"bare": bare, "ChatOpenAI": chat_openai, "ChatAistrale": chat_aistrale}
+INVOKE: Mapping[str, Opener] = {"httpx": httpx_run} | {name: calling(of, _invoke) for name, of in _MODELS.items()}
+CHUNKS: Mapping[str, Opener] = {name: calling(of, _stream) for name, of in _MODELS.items()}
+AINVOKE: Mapping[str, AsyncOpener] = {name: awaiting(of, _ainvoke) for name, of in _MODELS.items()}
+TOKENS: Mapping[str, AsyncOpener] = {
+    name: awaiting(of, _astream) for name, of in {"ChatAistrale": chat_aistrale, "traced": traced}.items()
 }
-CHUNKS: Mapping[str, Opener] = {
-    "bare": streaming(bare),
-    "ChatOpenAI": streaming(chat_openai),
-    "ChatAistrale": streaming(chat_aistrale),
-}
-AINVOKE: Mapping[str, AsyncOpener] = {
-    "bare": awaiting(bare),
-    "ChatOpenAI": awaiting(chat_openai),
-    "ChatAistrale": awaiting(chat_aistrale),
-}
-TOKENS: Mapping[str, AsyncOpener] = {"ChatAistrale": awaiting_chunks(chat_aistrale), "traced": awaiting_chunks(traced)}

@@ -5,14 +5,11 @@ and `json.loads` below LlamaIndex's own classes.
 """
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.contenders import HEADERS, KEY, MODEL, PROMPT, AsyncCall, AsyncOpener, Call, Opener, Ready, httpx_run
-from benchmarks.langchain_models import texts_in
-
-Model = Callable[[str], Any]
+from benchmarks.contenders import HEADERS, KEY, MODEL, PROMPT, AsyncOpener, Opener, httpx_run
+from benchmarks.frameworks import Model, awaiting, calling, texts_in
 
 
 def openai(base_url: str) -> Any:
@@ -76,46 +73,19 @@ def bare(base_url: str) -> Any:
     return Bare()
 
 
-def completing(of: Model) -> Opener:
-    """Opens one whose call is `complete`."""
-
-    @contextmanager
-    def run(base_url: str) -> Iterator[Ready[Call]]:
-        model = of(base_url)
-        yield Ready(lambda: len(model.complete(PROMPT).text))
-
-    return run
+def _complete(model: Any) -> int:
+    return len(model.complete(PROMPT).text)
 
 
-def streaming(of: Model) -> Opener:
-    """Opens one whose call is `stream_complete`."""
-
-    @contextmanager
-    def run(base_url: str) -> Iterator[Ready[Call]]:
-        model = of(base_url)
-        yield Ready(lambda: sum(len(response.delta or "") for response in model.stream_complete(PROMPT)))
-
-    return run
+async def _acomplete(model: Any) -> int:
+    return len((await model.acomplete(PROMPT)).text)
 
 
-def awaiting(of: Model) -> AsyncOpener:
-    """Opens one whose call is `acomplete`."""
-
-    @asynccontextmanager
-    async def run(base_url: str) -> AsyncIterator[Ready[AsyncCall]]:
-        model = of(base_url)
-
-        async def call() -> int:
-            return len((await model.acomplete(PROMPT)).text)
-
-        yield Ready(call)
-        if hasattr(model, "aclose"):
-            await model.aclose()
-
-    return run
+def _stream_complete(model: Any) -> int:
+    return sum(len(response.delta or "") for response in model.stream_complete(PROMPT))
 
 
 _MODELS: Mapping[str, Model] = {"bare": bare, "OpenAI": openai, "AistraleLLM": aistrale}
-COMPLETE: Mapping[str, Opener] = {"httpx": httpx_run} | {name: completing(of) for name, of in _MODELS.items()}
-STREAM_COMPLETE: Mapping[str, Opener] = {name: streaming(of) for name, of in _MODELS.items()}
-ACOMPLETE: Mapping[str, AsyncOpener] = {name: awaiting(of) for name, of in _MODELS.items()}
+COMPLETE: Mapping[str, Opener] = {"httpx": httpx_run} | {name: calling(of, _complete) for name, of in _MODELS.items()}
+STREAM_COMPLETE: Mapping[str, Opener] = {name: calling(of, _stream_complete) for name, of in _MODELS.items()}
+ACOMPLETE: Mapping[str, AsyncOpener] = {name: awaiting(of, _acomplete) for name, of in _MODELS.items()}

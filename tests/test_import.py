@@ -109,11 +109,8 @@ def test_importing_every_module_does_nothing(tmp_path: Path) -> None:
 def test_every_package_is_typed() -> None:
     """Each ships a py.typed, without which type checkers pass over it (PEP 561)."""
     assert len(packages()) > 5
-    # Of a part of another's namespace, each package in it.
-    inits = {folder: [*folder.rglob("__init__.py")] for folder in packages()}
-    roots = [
-        root
-        for folder, found in inits.items()
-        for root in ([folder] if folder / "__init__.py" in found else [init.parent for init in found])
-    ]
+    roots: list[Path] = []
+    for folder in packages():  # of a part of another's namespace, each package in it
+        is_package = (folder / "__init__.py").is_file()
+        roots += [folder] if is_package else [init.parent for init in folder.rglob("__init__.py")]
     assert [str(root) for root in roots if not (root / "py.typed").is_file()] == []

@@ -5,6 +5,8 @@ import json
 from collections.abc import Callable
 from copy import deepcopy
 from decimal import Decimal
+from functools import reduce
+from operator import add
 from typing import Any
 
 import pytest
@@ -221,6 +223,18 @@ def test_which_tool_is_to_be_called(behaving: Upstream, chosen: Any, sent: Any) 
     assert behaving.requests[0].body.get("tool_choice") == sent
 
 
+async def _chunks(stream: Any) -> list[Any]:
+    return [chunk async for chunk in stream]
+
+
+ANSWERS: dict[str, Callable[[Any, str], Any]] = {
+    "invoke": lambda model, prompt: model.invoke(prompt),
+    "stream": lambda model, prompt: reduce(add, model.stream(prompt)),
+    "ainvoke": lambda model, prompt: asyncio.run(model.ainvoke(prompt)),
+    "astream": lambda model, prompt: reduce(add, asyncio.run(_chunks(model.astream(prompt)))),
+}
+
+
 @pytest.mark.parametrize("version", ["v0", "v1"])
 @every_way
 def test_two_tools_are_called_at_once(upstream: Upstream, way: str, version: Any) -> None:
@@ -247,21 +261,7 @@ def test_two_tools_are_called_at_once(upstream: Upstream, way: str, version: Any
     upstream.default = answer
     model = ChatAistrale(**options(upstream), output_version=version).bind_tools([weather], parallel_tool_calls=True)
 
-    async def added() -> Any:
-        whole: Any = None
-        async for chunk in model.astream("Umbrellas?"):
-            whole = chunk if whole is None else whole + chunk
-        return whole
-
-    def summed() -> Any:
-        whole: Any = None
-        for chunk in model.stream("Umbrellas?"):
-            whole = chunk if whole is None else whole + chunk
-        return whole
-
-    said = {"stream": summed, "astream": lambda: asyncio.run(added())}.get(
-        way, lambda: WAYS[way](model, "Umbrellas?", None)
-    )()
+    said: Any = ANSWERS[way](model, "Umbrellas?")
     assert [(call["id"], call["args"]) for call in said.tool_calls] == [
         ("call_Oslo", {"city": "Oslo"}),
         ("call_Rome", {"city": "Rome"}),

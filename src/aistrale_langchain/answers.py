@@ -14,7 +14,7 @@ from langchain_core.messages.tool import invalid_tool_call, tool_call
 
 from aistrale.exceptions import InvalidRequestError, OutputError
 from aistrale.models import JSON, Message, ReasoningBlock, ToolCall
-from aistrale.providers.history import holds_more
+from aistrale.providers.history import from_kept, to_kept
 from aistrale_langchain.parts import content_of
 
 _KEPT = "aistrale"
@@ -28,8 +28,8 @@ def beyond_fields(message: Message) -> JSON:
         more["reasoning_content"] = message.reasoning
     if message.refusal:
         more["refusal"] = message.refusal
-    if holds_more(message):
-        more[_KEPT] = {key: value for key, value in message.to_dict(complete=True).items() if key != "role"}
+    if (kept := to_kept(message)) is not None:
+        more[_KEPT] = kept
     return more
 
 
@@ -58,7 +58,7 @@ def _call(call: ToolCall) -> LangChainToolCall | InvalidToolCall:
 
 def answer_of(message: AIMessage) -> Message:
     """What is sent of an earlier answer: all that was kept, if the message still says what it was made of."""
-    kept = _kept_of(message)
+    kept = from_kept(message.additional_kwargs.get(_KEPT))
     known = kept or Message("assistant")
     content = content_of(message)
     calls = tuple(_calls_of(message, known.tool_calls))
@@ -137,14 +137,3 @@ def _unwrapped(block: Any) -> Any:
 
 def _text_of(reasoning: Iterable[ReasoningBlock]) -> str:
     return "".join(block.text for block in reasoning)
-
-
-def _kept_of(message: AIMessage) -> Message | None:
-    """The answer that a message was made of, if it was kept."""
-    kept = message.additional_kwargs.get(_KEPT)
-    if kept is None:
-        return None
-    try:
-        return Message.from_dict({**kept, "role": "assistant"})
-    except (InvalidRequestError, TypeError):  # changed, or of another release: the message itself says enough
-        return None

@@ -18,9 +18,9 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 
-from aistrale.exceptions import InvalidRequestError, OutputError
+from aistrale.exceptions import OutputError
 from aistrale.models import JSON, Chunk, Completion, Message, ReasoningBlock, ToolCall
-from aistrale.providers.history import holds_more
+from aistrale.providers.history import from_kept, to_kept
 from aistrale_llamaindex.blocks import blocks_of, content_of
 
 KEPT = "aistrale"
@@ -60,7 +60,7 @@ def _answer_of(message: ChatMessage) -> Message:
         tuple(_calls_of(message)),
         reasoning_blocks=tuple(_reasoning_of(message.blocks)),
     )
-    kept = _kept_of(message)
+    kept = from_kept(message.additional_kwargs.get(KEPT))
     return as_read if kept is None or not _say_the_same(as_read, kept) else replace(kept, name=as_read.name)
 
 
@@ -69,17 +69,6 @@ def _say_the_same(one: Message, other: Message) -> bool:
         return [(call.id, call.name, _arguments(call)) for call in message.tool_calls]
 
     return one.text == other.text and calls(one) == calls(other) and one.reasoning == other.reasoning
-
-
-def _kept_of(message: ChatMessage) -> Message | None:
-    """The answer that a message was made of, if it was kept."""
-    kept = message.additional_kwargs.get(KEPT)
-    if kept is None:
-        return None
-    try:
-        return Message.from_dict({**kept, "role": "assistant"})
-    except (InvalidRequestError, TypeError):  # changed, or of another release: the message itself says enough
-        return None
 
 
 def _calls_of(message: ChatMessage) -> Iterator[ToolCall]:
@@ -122,8 +111,8 @@ def message_of(message: Message) -> ChatMessage:
         more["tool_calls"] = [call_as_dict(call) for call in message.tool_calls]
     if message.refusal:
         more["refusal"] = message.refusal
-    if holds_more(message):
-        more[KEPT] = {key: value for key, value in message.to_dict(complete=True).items() if key != "role"}
+    if (kept := to_kept(message)) is not None:
+        more[KEPT] = kept
     blocks = [
         *map(_thought, message.reasoning_blocks),
         *blocks_of(message.content),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import os
 import sys
 import threading
@@ -25,14 +24,14 @@ MOST_STEPS = 10_000
 class Step:
     """A step that was entered.
 
-    parent: the step it is part of. span: its own; None for what is only a part of the step around it. owner: the `id`
-    of whose step it is. stream: what it returned, if that goes on. below: how many steps of it are open. is_left:
-    whether LlamaIndex has left it.
+    parent: the step it is part of. span: its own; None for what is only a part of the step around it. owner: whose step
+    it is. stream: what it returned, if that goes on. below: how many steps of it are open. is_left: whether LlamaIndex
+    has left it.
     """
 
     parent: str | None
     span: OpenSpan | None
-    owner: int = 0
+    owner: object = None
     stream: weakref.ref[Any] | None = None
     below: int = 0
     is_left: bool = False
@@ -59,7 +58,7 @@ class Steps:
 
     def begin(self, id: str, parent: str | None, span: OpenSpan | None, owner: object = None) -> None:
         with self._lock:
-            self._steps[id] = Step(parent, span, 0 if owner is None else builtins.id(owner))
+            self._steps[id] = Step(parent, span, owner)
             if parent is not None and (above := self._steps.get(parent)) is not None:
                 above.below += 1
             while len(self._steps) > MOST_STEPS:
@@ -115,7 +114,7 @@ class Steps:
 
     def is_told_of(self, id: str | None, owner: object) -> bool:
         """Whether a step is its owner's, as is the one that goes on in it, and has a span: a call is told of once."""
-        while id is not None and (step := self._steps.get(id)) is not None and step.owner == builtins.id(owner):
+        while id is not None and (step := self._steps.get(id)) is not None and step.owner is owner:
             if step.span is not None:
                 return True
             id = step.parent

@@ -57,6 +57,23 @@ def holds_more(message: Message) -> bool:
     )
 
 
+def to_kept(message: Message) -> JSON | None:
+    """An answer whole, as a framework's message may carry it along; None if that message's own fields say all of it."""
+    if not holds_more(message):
+        return None
+    return {key: value for key, value in message.to_dict(complete=True).items() if key != "role"}
+
+
+def from_kept(kept: Any) -> Message | None:
+    """The answer that was kept; None for what was changed, or is of another release."""
+    if kept is None:
+        return None
+    try:
+        return Message.from_dict({**kept, "role": "assistant"})
+    except (InvalidRequestError, TypeError):
+        return None
+
+
 def _holds_more(own: Any) -> bool:
     """Whether a protocol's own content does; what is of an unknown protocol may."""
     parts = own.get("parts") if isinstance(own, dict) else own
