@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 from aistrale.exceptions import AistraleError, InvalidRequestError, OutputError
 from aistrale.http import Timeout, check_header
 from aistrale.schema import check_response_format, check_tool, kind_of, parse_output
+from aistrale.usage import Usage as Usage
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "error"]
 JSON: TypeAlias = dict[str, Any]
@@ -365,27 +366,6 @@ _CHECKED_FIELDS: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
     ("user", str, "a text"),
     ("extra", dict, "a dict"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens used. `input_tokens` and `output_tokens` are totals: they include the parts below them.
-
-    Source: OpenTelemetry GenAI semantic conventions, `gen_ai.usage.*`.
-    """
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    reasoning_tokens: int = 0
-
-    @property
-    def total_tokens(self) -> int:
-        return self.input_tokens + self.output_tokens
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from aistrale.forks import gate
 from aistrale.logs import warn_once_a_minute
-from aistrale.models import Usage
 from aistrale.records import moment
 from aistrale.spans import CostSource, Span
+from aistrale.usage import Usage
 
 _MILLION = Decimal(1_000_000)
 

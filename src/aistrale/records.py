@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
 from aistrale.exceptions import InvalidRequestError
-from aistrale.models import Usage
+from aistrale.usage import Usage
 
 EventType: TypeAlias = Literal[
     "inference.completed",

@@ -9,8 +9,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
-from aistrale.models import Usage
 from aistrale.records import moment
+from aistrale.usage import Usage
 
 Status: TypeAlias = Literal["ok", "error"]
 """OpenTelemetry's "unset" is what it means: it went well."""

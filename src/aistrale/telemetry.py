@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from aistrale.config import Config
 from aistrale.exceptions import InvalidRequestError
 from aistrale.prices import Price, PriceBook, load_table
 from aistrale.providers import find_profile, telemetry_name
@@ -30,12 +29,9 @@ from aistrale.store.peek import watch
 from aistrale.store.spool import Spool
 from aistrale.threads import in_thread
 from aistrale.tracing.books import bring_up_to_date
-from aistrale.tracing.configured import recorders
-from aistrale.tracing.operations import agent_attributes, context_attributes, current, tool_attributes
 from aistrale.tracing.recorder import Delivery
 from aistrale.tracing.recorder import flush as deliver_all
 from aistrale.tracing.recorder import status as deliveries
-from aistrale.tracing.tracer import OpenSpan, Tracer
 from aistrale.trees import TraceNode, as_trees
 
 if TYPE_CHECKING:
@@ -89,7 +85,9 @@ def agent(
     >>> with aistrale.telemetry.agent("planner"):
     ...     aistrale.run("Plan my day")
     """
-    with _operation(f"invoke_agent {name}", agent_attributes(name, description), session, user, tags):
+    from aistrale.tracing.operations import agent_attributes, operation
+
+    with operation(f"invoke_agent {name}", agent_attributes(name, description), session, user, tags):
         yield
 
 
@@ -104,7 +102,9 @@ def tool(
     tags: Iterable[str] = (),
 ) -> Iterator[None]:
     """A span around what a tool does. call_id: the id of the model's call to it."""
-    with _operation(f"execute_tool {name}", tool_attributes(name, call_id, description), session, user, tags):
+    from aistrale.tracing.operations import operation, tool_attributes
+
+    with operation(f"execute_tool {name}", tool_attributes(name, call_id, description), session, user, tags):
         yield
 
 
@@ -247,21 +247,6 @@ flush_async = in_thread(flush)
 
 
 # The books
-
-
-def _operation(
-    name: str, attributes: Mapping[str, Any], session: str | None, user: str | None, tags: Iterable[str]
-) -> AbstractContextManager[OpenSpan]:
-    listed: list[Any] = list(tags) if isinstance(tags, Iterable) and not isinstance(tags, str) else [None]
-    if not all(isinstance(tag, str) for tag in listed):
-        raise InvalidRequestError(f'tags must be a list of texts, such as ["nightly"], not {tags!r}')
-    for what, text in (("session", session), ("user", user), *attributes.items()):
-        if not isinstance(text, str | None):
-            raise InvalidRequestError(f"{what} must be a text, not {text!r}")
-    config = Config()
-    tracer = Tracer(recorders=recorders(config) if config["telemetry"] != "off" else ())
-    about = context_attributes("sdk", session, user, listed)
-    return current(tracer, name, "internal", {**attributes, **about})
 
 
 def _store() -> Store:

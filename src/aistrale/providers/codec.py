@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from aistrale.http import HTTPRequest, ServerSentEvent
-from aistrale.models import JSON, Chunk, Completion, CompletionRequest, Embedding, EmbeddingRequest
-from aistrale.providers.profile import Route
+if TYPE_CHECKING:
+    from aistrale.http import HTTPRequest, ServerSentEvent
+    from aistrale.models import JSON, Chunk, Completion, CompletionRequest, Embedding, EmbeddingRequest
+    from aistrale.providers.profile import Route
 
 
 class StreamDecoder(Protocol):

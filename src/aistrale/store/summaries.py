@@ -14,13 +14,13 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, Connection, and_, bindparam, delete, select, type_coerce
 
 from aistrale.exceptions import InvalidRequestError
-from aistrale.models import Usage
 from aistrale.records import Percentiles, Summary, moment
 from aistrale.spans import INFERENCE
 from aistrale.store.database import insert_many
 from aistrale.store.filters import SpanFilter, as_text, conditions_of
 from aistrale.store.schema import span_hours, span_tags, spans, to_dollars
 from aistrale.store.totals import COUNTED_COLUMNS, COUNTS, Durations, Totals
+from aistrale.usage import Usage
 
 HOUR = 3600 * 10**9
 

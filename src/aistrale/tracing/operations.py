@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 from opentelemetry import context, trace
 from opentelemetry.util.types import AttributeValue
 
+from aistrale.config import Config
+from aistrale.exceptions import InvalidRequestError
 from aistrale.spans import Kind
 from aistrale.tracing.attributes import Attributes, error_type, is_cancelled
+from aistrale.tracing.configured import recorders
 from aistrale.tracing.tracer import OpenSpan, Tracer
 
 
@@ -27,6 +31,22 @@ def current(tracer: Tracer, name: str, kind: Kind, attributes: Attributes) -> It
     finally:
         context.detach(token)
         span.end(failure)
+
+
+def operation(
+    name: str, attributes: Mapping[str, Any], session: str | None, user: str | None, tags: Iterable[str]
+) -> AbstractContextManager[OpenSpan]:
+    """`current` for an application's own code, kept as the configuration says. Raises InvalidRequestError."""
+    listed: list[Any] = list(tags) if isinstance(tags, Iterable) and not isinstance(tags, str) else [None]
+    if not all(isinstance(tag, str) for tag in listed):
+        raise InvalidRequestError(f'tags must be a list of texts, such as ["nightly"], not {tags!r}')
+    for what, text in (("session", session), ("user", user), *attributes.items()):
+        if not isinstance(text, str | None):
+            raise InvalidRequestError(f"{what} must be a text, not {text!r}")
+    config = Config()
+    tracer = Tracer(recorders=recorders(config) if config["telemetry"] != "off" else ())
+    about = context_attributes("sdk", session, user, listed)
+    return current(tracer, name, "internal", {**attributes, **about})
 
 
 def agent_attributes(name: str, description: str | None) -> Attributes:
