@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks import books, contenders, startup, upstream
+from benchmarks import bookkeepers, books, contenders, startup, upstream
 from benchmarks.comparison import Comparison, Figure, Round, compare, field
 from benchmarks.report import Findings, Spread, findings
 from benchmarks.worker import WORKLOADS, Block, Job
@@ -167,12 +167,14 @@ def imports(plan: Plan, only: Only, base_url: str) -> Findings:
 def telemetry(plan: Plan, only: Only, base_url: str) -> Findings:
     """What telemetry costs a call in all, to the end of the work in the background, which competes with the calls.
 
-    Beside the books: OpenTelemetry's SDK by hand, and the least that keeps a call at all. Both put each span into one
-    table as it is, without prices, sums, events or further indexes. A span of the SDK around nothing says how fast
-    the machine is. Many short rounds, for these are small differences of large times.
+    Beside the books: the least, by hand, that takes part in traces and fills the tables of the books; OpenTelemetry's
+    SDK, and the least that keeps a call at all, which put each span into one table as it is, without prices, sums,
+    events or further indexes. A span of the SDK around nothing says how fast the machine is. Many short rounds, for
+    these are small differences of large times.
     """
-    off, on, sdk, bare, span = (Job("books", name) for name in ("unobserved", "booked", "SDK", "bare", "span"))
-    jobs = [off, on, sdk, bare, span] if US in only else []
+    names = ("unobserved", "booked", "SDK", "least", "bare", "span")
+    jobs = [Job("books", name) for name in names] if US in only else []
+    off, on, sdk, least, bare, span = (Job("books", name) for name in names)
     played = compare(jobs, base_url, rounds=8 * plan.rounds, block_seconds=1.25 * plan.block_seconds)
 
     def paid(job: Job, figure: Figure) -> Spread | None:
@@ -183,6 +185,7 @@ def telemetry(plan: Plan, only: Only, base_url: str) -> Findings:
     named = {
         on: "the books, written",
         sdk: "OpenTelemetry's SDK, one bare table",
+        least: "the least that fills the tables of the books",
         bare: "a queue, a thread, one bare table",
     }
     rows = []
@@ -195,8 +198,8 @@ def telemetry(plan: Plan, only: Only, base_url: str) -> Findings:
         rows.append(("to compare: a span of the SDK around nothing", alone.text(".0f"), "-", "-"))
     figures = {
         "telemetry": paid(on, _seconds_each),
-        "telemetry in spans": _of_medians(paid(on, _seconds_each), alone),
         "telemetry beside SDK": _of_medians(paid(on, _cpu_each), paid(sdk, _cpu_each)),
+        "telemetry beside least": _of_medians(paid(on, _cpu_each), paid(least, _cpu_each)),
     }
     head = ("telemetry, over a call without", "us a call", "us of CPU", "of it the caller's own")
     remarks = ("the middle half of the rounds in brackets", *played.remarks) if rows else played.remarks
@@ -211,7 +214,7 @@ def _of_medians(figure: Spread | None, reference: Spread | None) -> Spread | Non
 def collector(plan: Plan, only: Only, base_url: str) -> Findings:
     """What a collector that is down costs the calls, and the end of the process."""
     off = Job("collector", "unobserved")
-    down = [Job("collector", name) for name in contenders.DOWN]
+    down = [Job("collector", name) for name in bookkeepers.DOWN]
     jobs = [off, *down] if US in only else []
     played = compare(jobs, base_url, rounds=plan.rounds, block_seconds=plan.block_seconds)
 
@@ -222,7 +225,7 @@ def collector(plan: Plan, only: Only, base_url: str) -> Findings:
     rows = []
     for job in down:
         if (milliseconds := paid(job)) is not None:
-            ends = books.ends(plan.size, contenders.DOWN[job.contender])
+            ends = books.ends(plan.size, bookkeepers.DOWN[job.contender])
             figures |= {f"{job} paid": milliseconds, f"{job} end": ends}
             rows.append((str(job), milliseconds.text(".3f"), ends.text(".2f")))
     head = ("a collector that is down", "ms a call", "s to the end of the process")

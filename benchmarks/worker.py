@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contenders, langchain_models, llamaindex_models, upstream
+from benchmarks import bookkeepers, contenders, langchain_models, llamaindex_models, upstream
 from benchmarks.contenders import AsyncCall, AsyncOpener, Call, Opener, Ready
 
 WARM_UP_CALLS = 2
@@ -215,8 +215,8 @@ class Workload:
 
 WORKLOADS = {
     "run": Workload(contenders.RUN, upstream.TEXT, _sync),
-    "books": Workload(contenders.BOOKS, upstream.TEXT, _in_all),
-    "collector": Workload(contenders.COLLECTORS, upstream.TEXT, _sync),
+    "books": Workload(bookkeepers.BOOKS, upstream.TEXT, _in_all),
+    "collector": Workload(bookkeepers.COLLECTORS, upstream.TEXT, _sync),
     "stream": Workload(contenders.STREAM, upstream.STREAMED_TEXT, _sync),
     "async": Workload(contenders.ASYNC, upstream.TEXT, _async),
     "invoke": Workload(langchain_models.INVOKE, upstream.TEXT, _sync),
