@@ -1,9 +1,11 @@
 """The ways there are to ask a model, behind one method: what holds for one has to hold for all."""
 
 import asyncio
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, TypeAlias, cast
 
 import httpx
@@ -113,3 +115,19 @@ def assert_holds_no_key(text: str, key: str = KEY) -> None:
     """Neither the key nor enough of it to know it by."""
     found = next((at for part in (key[:12], key[-12:]) if (at := text.find(part)) >= 0), None)
     assert found is None, f"a key is shown: {text[max(0, found - 300) : found + 100]!r}"
+
+
+def steps_of_ours(run: Callable[[], object]) -> int:
+    """How many functions of ours are called meanwhile: what time it takes is for `make bench` to say."""
+    found = 0
+
+    def watch(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal found
+        found += event == "call" and frame.f_globals.get("__name__", "").startswith("aistrale")
+
+    sys.setprofile(watch)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return found

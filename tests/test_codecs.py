@@ -66,6 +66,19 @@ def test_several_choices_stay_apart() -> None:
     assert whole.text == "One."
 
 
+def test_how_likely_tokens_were_comes_with_them() -> None:
+    """The same whole and in pieces, of each choice."""
+    likely = [{"token": word, "logprob": -0.5, "bytes": None, "top_logprobs": []} for word in ("Hi", "!")]
+    choice = body({"content": "Hi!"})
+    choice["choices"][0]["logprobs"] = {"content": likely, "refusal": None}
+    pieces = [event({"content": token["token"]}) for token in likely]
+    for piece, token in zip(pieces, likely, strict=True):
+        piece["choices"][0]["logprobs"] = {"content": [token], "refusal": None}
+    streamed = read_stream("openai", *pieces, event({}, reason="stop"), DONE)
+    assert read("openai", choice).choices[0].logprobs == {"content": likely, "refusal": None}
+    assert streamed.completion.choices == read("openai", choice).choices
+
+
 def test_a_refusal_is_not_the_text() -> None:
     """A refusal stands beside the content, which is null."""
     refused, _ = openai(
@@ -760,6 +773,19 @@ def test_parts_add_up_to_the_answer_they_are_pieces_of() -> None:
     assert whole.usage == Usage(10, 12, 0, 0, 7)
     assert (streamed.text(), streamed.reasoning()) == ("Looking.", "Hm. Yes.")
     assert streamed.calls() == [(c.id, c.name, c.arguments) for c in whole.tool_calls]
+
+
+def test_googles_log_probabilities_add_up() -> None:
+    """Lists go on, and the sum is one of all pieces."""
+    tokens = [{"token": word, "logProbability": -0.5} for word in ("Hi", "!")]
+    whole = answer({"text": "Hi!"})
+    whole["candidates"][0]["logprobsResult"] = {"chosenCandidates": tokens, "logProbabilitySum": -1.0}
+    pieces = [answer({"text": token["token"]}, reason=None) for token in tokens]
+    for piece, token in zip(pieces, tokens, strict=True):
+        piece["candidates"][0]["logprobsResult"] = {"chosenCandidates": [token], "logProbabilitySum": -0.5}
+    streamed = read_stream("google", *pieces, answer())
+    assert read("google", whole).choices[0].logprobs == whole["candidates"][0]["logprobsResult"]
+    assert streamed.completion.choices == read("google", whole).choices
 
 
 def test_a_signature_closes_the_text_before_it() -> None:

@@ -360,6 +360,37 @@ def test_nothing_is_said_of_streams_that_outlive_their_event_loop(upstream: Upst
     upstream.wait_until_open(0)
 
 
+FORGOTTEN = """
+import asyncio, gc, sys
+import aistrale
+
+async def forget(is_part_of_itself: bool) -> None:
+    client = aistrale.AsyncClient(base_url=sys.argv[1], model="openai/m", api_key="k", telemetry=False)
+    if is_part_of_itself:
+        client.itself = client
+    await client.run("Hello")
+
+async def main() -> None:
+    for is_part_of_itself in (False, True):
+        await forget(is_part_of_itself)
+        gc.collect()
+    await asyncio.to_thread(sys.stdin.read)
+
+asyncio.run(main())
+"""
+
+
+def test_nothing_is_said_of_clients_that_are_forgotten_while_their_event_loop_runs(upstream: Upstream) -> None:
+    """Their connections are closed in that loop, whoever forgets them."""
+    upstream.default = plain(completion())
+    command = [sys.executable, "-W", "error", "-c", FORGOTTEN, upstream.url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        upstream.wait_for_requests(2)
+        upstream.wait_until_open(0)
+        _, said = process.communicate("")
+    assert (process.returncode, said) == (0, "")
+
+
 SERVE = """
 import sys
 from upstream import HANG, Upstream, events

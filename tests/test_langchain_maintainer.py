@@ -4,15 +4,14 @@ import asyncio
 import json
 import pickle
 import re
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 import test_langchain_standard as standard
+from callers import steps_of_ours
 from keeping import on_sqlite
 from langchain.agents import create_agent
 from langchain.agents.middleware import SummarizationMiddleware
@@ -637,22 +636,6 @@ def test_09_a_graph_is_one_trace_and_an_interrupt_no_error(upstream: Upstream, w
 
 
 # 10
-
-
-def steps_of_ours(run: Callable[[], object]) -> int:
-    """How many functions of ours are called meanwhile: what time it takes is for `make bench` to say."""
-    found = 0
-
-    def watch(frame: FrameType, event: str, argument: object) -> None:
-        nonlocal found
-        found += event == "call" and frame.f_globals.get("__name__", "").startswith("aistrale")
-
-    sys.setprofile(watch)
-    try:
-        run()
-    finally:
-        sys.setprofile(None)
-    return found
 
 
 def test_10_a_chunk_takes_few_steps(upstream: Upstream) -> None:

@@ -705,6 +705,20 @@ def test_every_way_to_an_answer_keeps_the_same_of_it(briefly: Upstream, shape: S
     assert (said.text, said.tool_calls) == (whole.text, whole.tool_calls)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_how_likely_tokens_were_is_metadata(upstream: Upstream, way: str) -> None:
+    """As OpenAI has it, streamed the same as whole."""
+    likely = {"content": [{"token": "Hi", "logprob": -0.25, "bytes": [72, 105], "top_logprobs": []}]}
+    body = openai_body(content="Hi")
+    body["choices"][0]["logprobs"] = likely
+    piece = {"index": 0, "delta": {"content": "Hi"}, "logprobs": likely, "finish_reason": "stop"}
+    pieces = streamed({**body, "choices": [piece]}, done=True)
+    upstream.default = lambda request: pieces if request.body.get("stream") else plain(body)
+    model = model_of(upstream, "openai", extra_body={"logprobs": True})
+    assert WAYS[way](model, "Hi").response_metadata["logprobs"] == likely
+    assert upstream.requests[-1].body["logprobs"] is True
+
+
 SERDE = JsonPlusSerializer(allowed_msgpack_modules=[AIMessage, AIMessageChunk])
 STORES: dict[str, Callable[[AIMessage], Any]] = {
     "dumpd": lambda message: loaded(dumpd(message)),

@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import json
+import os
 import pickle
+import threading
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -17,6 +19,7 @@ from llama_index.core.base.llms.types import (
     ChatResponse,
     DocumentBlock,
     ImageBlock,
+    LogProb,
     TextBlock,
     ThinkingBlock,
     ToolCallBlock,
@@ -318,6 +321,75 @@ def test_of_two_calls_that_are_alike_one_is_kept(upstream: Upstream) -> None:
     assert len(message.additional_kwargs["tool_calls"]) == 1
 
 
+def test_the_signature_of_a_call_that_is_kept_goes_back(upstream: Upstream) -> None:
+    """Google signs the first of several calls, and refuses it without."""
+    calls = [
+        {"functionCall": {"name": "add", "args": {"a": 1, "b": 1}}, "thoughtSignature": "c2lnbmVk"},
+        {"functionCall": {"name": "add", "args": {"a": 2, "b": 2}}},
+    ]
+    said = {"candidates": [{"content": {"role": "model", "parts": calls}, "finishReason": "STOP", "index": 0}]}
+    upstream.default = lambda request: plain({**said, "modelVersion": "gemini-test", "responseId": "r-1"})
+    llm = AistraleLLM(**options(upstream, model="gemini-3-pro", provider="google"))
+    message = llm.chat_with_tools([ADD], "Add").message
+    (block,) = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
+    result = ChatMessage(role="tool", content="2", additional_kwargs={"tool_call_id": block.tool_call_id})
+    llm.chat([*user("Add"), message, result])
+    (sent,) = upstream.requests[-1].body["contents"][1]["parts"]
+    assert sent == calls[0]
+
+
+@every_chat
+def test_how_likely_tokens_were(upstream: Upstream, way: str) -> None:
+    """Of each the likeliest there were, as LlamaIndex has it."""
+    likely = [
+        {"token": "Hi", "logprob": -0.25, "bytes": [72, 105], "top_logprobs": []},
+        {
+            "token": "!",
+            "logprob": -0.5,
+            "bytes": [33],
+            "top_logprobs": [{"token": "?", "logprob": -1.5, "bytes": [63]}],
+        },
+    ]
+    body = completion("Hi!")
+    body["choices"][0]["logprobs"] = {"content": likely}
+    piece = {"index": 0, "delta": {"content": "Hi!"}, "logprobs": {"content": likely}, "finish_reason": "stop"}
+    streamed = [*events(json.dumps({"choices": [piece]}).encode(), b"[DONE]"), END_OF_BODY]
+    upstream.default = lambda request: streamed if request.body.get("stream") else plain(body)
+    response = CHATS[way](AistraleLLM(**options(upstream)), user("Hello"), extra_body={"logprobs": True})
+    assert response.logprobs == [
+        [LogProb(token="Hi", logprob=-0.25, bytes=[72, 105])],
+        [LogProb(token="?", logprob=-1.5, bytes=[63])],
+    ]
+
+
+def test_googles_log_probabilities_are_told_alike(upstream: Upstream) -> None:
+    """The chosen token alone where no others are listed."""
+    tokens = [{"token": "Hi", "tokenId": 1, "logProbability": -0.25}]
+    top = [{"candidates": [*tokens, {"token": "Ho", "tokenId": 2, "logProbability": -2.5}]}]
+    said: dict[str, Any] = {"content": {"role": "model", "parts": [{"text": "Hi"}]}, "finishReason": "STOP"}
+    llm = AistraleLLM(**options(upstream, model="gemini-test", provider="google"))
+    for told, expected in (({}, ["Hi"]), ({"topCandidates": top}, ["Hi", "Ho"])):
+        said["logprobsResult"] = {"chosenCandidates": tokens, **told}
+        upstream.default = plain({"candidates": [said]})
+        (likeliest,) = llm.complete("Hello").logprobs or ()
+        assert [entry.token for entry in likeliest] == expected
+
+
+@pytest.mark.parametrize("way", ["stream_complete", "astream_complete"])
+def test_thoughts_of_a_completion_are_told_as_they_come(upstream: Upstream, way: str) -> None:
+    """Beside its text."""
+    upstream.default = behave
+    llm = AistraleLLM(**options(upstream, model="reasoner", provider="deepseek"))
+
+    async def collected() -> list[Any]:
+        return [response async for response in await llm.astream_complete("think")]
+
+    found = list(llm.stream_complete("think")) if way == "stream_complete" else asyncio.run(collected())
+    thoughts = "".join(response.additional_kwargs.get("thinking_delta", "") for response in found)
+    assert (thoughts, found[-1].text) == ("Six times seven.", "Forty-two.")
+    assert "".join(response.delta or "" for response in found) == "Forty-two."
+
+
 @pytest.mark.parametrize("way", ["stream_chat", "stream_complete"])
 def test_of_several_answers_a_stream_is_of_the_first(upstream: Upstream, way: str) -> None:
     """They are not mingled."""
@@ -459,6 +531,31 @@ def test_content_blocks_are_sent(llm: AistraleLLM, upstream: Upstream, tmp_path:
         llm.chat([ChatMessage(blocks=[ImageBlock(path=tmp_path / "a.png")])])
 
 
+def test_a_file_is_not_waited_for_in_the_loop(llm: AistraleLLM, tmp_path: Path) -> None:
+    """One that comes slowly, as from a network's disk."""
+    slow, goes_on, told = tmp_path / "slow.png", threading.Event(), []
+    slow.write_bytes(PNG)
+    block = ImageBlock(path=slow)  # which takes nothing but a file
+    slow.unlink()
+    os.mkfifo(slow)
+
+    def write() -> None:
+        told.append(goes_on.wait(10))
+        slow.write_bytes(PNG)
+
+    async def ask() -> ChatResponse:
+        asking = asyncio.create_task(llm.achat([ChatMessage(blocks=[block])]))
+        await asyncio.sleep(0)
+        goes_on.set()
+        return await asking
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    assert asyncio.run(ask()).message.content == ANSWER
+    writer.join()
+    assert told == [True]
+
+
 def test_a_cache_point_marks_what_is_before_it(upstream: Upstream) -> None:
     """As Anthropic has it."""
     answer = {"id": "m", "type": "message", "role": "assistant", "model": "claude", "stop_reason": "end_turn"}
@@ -504,6 +601,20 @@ def test_a_copy_works(llm: AistraleLLM, copied: str, used: bool) -> None:
     again = COPIES[copied](llm)
     assert again.complete("Hello").text == asyncio.run(again.acomplete("Hello")).text == ANSWER
     assert again.model == "gpt-test"
+
+
+def test_what_cannot_be_pickled_is_left_out_and_told_of(upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:
+    """The other options come along, and the model that was pickled keeps all of them."""
+    upstream.default = behave
+    mixed = {"tracer_provider": TracerProvider(), "extra_headers": {"X-Team": "search"}}
+    llm = AistraleLLM(**options(upstream), client_options=mixed)
+    again = pickle.loads(pickle.dumps(llm))
+    assert again.client_options == {"extra_headers": {"X-Team": "search"}}
+    assert "a pickled AistraleLLM goes without tracer_provider" in caplog.text
+    assert "tracer_provider" in llm.client_options
+    for model in (llm, again):
+        assert model.complete("Hello").text == ANSWER
+    assert [request.headers["x-team"] for request in upstream.requests] == ["search", "search"]
 
 
 def test_copies_have_connections_of_their_own(upstream: Upstream) -> None:
@@ -587,6 +698,17 @@ def test_a_request_has_as_many_texts_as_the_provider_takes(upstream: Upstream, w
     model = embedding(upstream, provider="together")
     assert len(EMBEDDING[way](model, ["x"] * 70)) == 70
     assert [len(request.body["input"]) for request in upstream.requests] == [32, 32, 6]
+
+
+@pytest.mark.parametrize("name", ["model", "model_name"])
+def test_another_model_is_another_by_both_names(upstream: Upstream, name: str) -> None:
+    """Whichever of them is set."""
+    model = embedding(upstream)
+    upstream.default = behave
+    setattr(model, name, "embed-large")
+    assert (model.model, model.model_name) == ("embed-large", "embed-large")
+    model.get_query_embedding("abc")
+    assert upstream.requests[-1].body["model"] == "embed-large"
 
 
 def test_embeddings_are_named_and_copied(upstream: Upstream) -> None:

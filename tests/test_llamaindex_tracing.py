@@ -14,6 +14,7 @@ from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import ChatMessage, CompletionResponse, MockLLM
 from llama_index.core.llms.callbacks import llm_completion_callback
 from llama_index.core.tools import FunctionTool
+from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.dispatcher import instrument_tags
 from model_behaviour import behave
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -205,12 +206,14 @@ def test_an_agent_is_one_trace(upstream: Upstream, own_loop: None) -> None:
     assert {span.trace_id for span in found} == {found[0].trace_id}
     assert {(span.session_id, span.user_id) for span in found} == {("s-1", "ada")}
     (root,) = telemetry.trace(found[0].trace_id)
-    walked = [(depth, span.name) for depth, span in root.walk() if not span.name.startswith("chain")]
-    assert walked == [
+    assert [(depth, span.name) for depth, span in root.walk()] == [
         (0, "invoke_agent adder"),
+        (1, "chain BaseWorkflowAgent.run_agent_step"),
         (2, "chat gpt-test"),
+        (1, "chain BaseWorkflowAgent.call_tool"),
         (2, "execute_tool add"),
         (3, "chat echo"),
+        (1, "chain BaseWorkflowAgent.run_agent_step"),
         (2, "chat gpt-test"),
     ]
     assert {group.key: group.calls for group in telemetry.summary("surface")} == {"llamaindex": 2, "sdk": 1}
@@ -259,7 +262,11 @@ def test_a_foreign_model_has_a_span_of_its_own(spans: Spans, method: str) -> Non
 
 
 class Mine(AistraleLLM):
-    """Somebody's own."""
+    """Somebody's own, by a name of its own."""
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "Mine"
 
 
 class Animal(BaseModel):
@@ -275,6 +282,35 @@ def test_a_call_has_one_span_whoever_makes_it(upstream: Upstream, spans: Spans) 
     mine.complete("Hello")
     mine.as_structured_llm(Animal).complete("Hello")
     assert sum(span.name.startswith("chat") for span in spans.finished) == len(upstream.requests) == 2
+
+
+@pytest.mark.parametrize("kind", [Mine, AistraleLLM])
+def test_a_callback_manager_knows_ours_by_any_name(upstream: Upstream, kind: type[AistraleLLM]) -> None:
+    """Their calls have one span each."""
+    upstream.default, spans = behave, Spans()
+    model = kind(
+        **options(upstream, spans), callback_manager=CallbackManager([AistraleCallbackHandler(spans.provider)])
+    )
+    model.complete("Hello")
+    model.chat([ChatMessage(content="Hello")])
+    assert [span.name for span in spans.finished] == ["chat gpt-test"] * 2
+
+
+def test_a_generator_of_somebodys_own_is_a_step_to_its_end(upstream: Upstream, spans: Spans) -> None:
+    """All calls in it lie below it, not the first alone."""
+    upstream.default = behave
+    llm = AistraleLLM(**options(upstream, spans))
+
+    class Reporter:
+        @get_dispatcher("reports").span
+        def report(self, *prompts: str) -> Iterator[str]:
+            for prompt in prompts:
+                yield "".join(response.delta or "" for response in llm.stream_complete(prompt))
+
+    assert list(Reporter().report("One", "Two")) == [ANSWER, ANSWER]
+    assert spans.trees == ["chain Reporter.report\n  chat gpt-test\n  chat gpt-test"]
+    assert "aistrale.cancelled" not in (spans.named("chain Reporter.report").attributes or {})
+    assert len(steps) == 0
 
 
 class Leaving(MockLLM):

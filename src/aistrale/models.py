@@ -385,11 +385,15 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of the answers a provider gave; most give one."""
+    """One of the answers a provider gave; most give one.
+
+    logprobs: how likely each token was, in the provider's own shape, if that was asked for.
+    """
 
     message: Message
     finish_reason: FinishReason | None
     index: int = 0
+    logprobs: JSON | None = None
 
 
 Pricing: TypeAlias = Callable[[Any], Decimal | None]

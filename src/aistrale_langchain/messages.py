@@ -142,6 +142,7 @@ def metadata(completion: Completion, choice: Choice) -> dict[str, Any]:
         "model_provider": PROVIDER,
         "provider": completion.provider,
         "finish_reason": choice.finish_reason,
+        "logprobs": choice.logprobs,
         "id": completion.id,
         "trace_id": completion.trace_id,
     }

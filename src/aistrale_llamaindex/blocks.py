@@ -72,6 +72,13 @@ def _parts_of(block: BaseContentBlock) -> Iterator[JSON]:
         raise InvalidRequestError(f"A {type(block).__name__} cannot be read: {error}") from error
 
 
+def is_elsewhere(block: BaseContentBlock) -> bool:
+    """Whether reading a block may wait for a disk or a network."""
+    if isinstance(block, CitableBlock):
+        return any(map(is_elsewhere, block.content))
+    return getattr(block, "path", None) is not None or getattr(block, "url", None) is not None
+
+
 def _inline(block: ImageBlock | VideoBlock | DocumentBlock, mime: str) -> str:
     match block:
         case ImageBlock():

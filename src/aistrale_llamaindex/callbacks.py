@@ -86,7 +86,7 @@ def _described(
     match event:
         case CBEventType.LLM | CBEventType.EMBEDDING:
             name = str(model.get("model_name") or model.get("model") or "")
-            if str(model.get("class_name")).startswith("Aistrale"):  # it makes its own
+            if model.get("surface") == SURFACE:  # it makes its own
                 return None
             is_chat = EventPayload.MESSAGES in payload
             operation = "embeddings" if event == CBEventType.EMBEDDING else "chat" if is_chat else "text_completion"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import pickle
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -10,6 +12,8 @@ from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr, Secr
 from aistrale.client import AsyncClient, Client
 from aistrale.gateway.known import routed
 from aistrale_llamaindex.surface import SURFACE
+
+logger = logging.getLogger("aistrale")
 
 
 class _Opened:
@@ -73,6 +77,14 @@ class Connection(BaseModel):
         known[id(self.client_options)] = self.client_options
         return super().__deepcopy__(known)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Of the client's options those that can be pickled, which a tracer provider, say, cannot."""
+        kept = {name: value for name, value in self.client_options.items() if _can_be_pickled(value)}
+        if left := self.client_options.keys() - kept:
+            logger.warning("a pickled %s goes without %s", type(self).__name__, ", ".join(sorted(left)))
+        state: dict[str, Any] = super(Connection, self.model_copy(update={"client_options": kept})).__getstate__()
+        return state
+
     @property
     def client(self) -> Client:
         """The client that calls are made with; another one once a setting has changed."""
@@ -103,3 +115,11 @@ class Connection(BaseModel):
     def async_client(self) -> AsyncClient:
         """The same for async code."""
         return AsyncClient.sharing(self.client)
+
+
+def _can_be_pickled(value: Any) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:  # noqa: BLE001 - whatever its own way to be pickled raises
+        return False
+    return True

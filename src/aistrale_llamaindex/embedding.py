@@ -10,6 +10,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import Field, model_validator
 
 from aistrale_llamaindex.connection import Connection
+from aistrale_llamaindex.surface import SURFACE
 
 
 class AistraleEmbedding(Connection, BaseEmbedding):
@@ -33,9 +34,20 @@ class AistraleEmbedding(Connection, BaseEmbedding):
         name = given.get("model") or given.get("model_name")
         return {**given, "model": name, "model_name": name or "unknown"}
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "model":
+            super().__setattr__("model_name", value or "unknown")
+        elif name == "model_name":
+            super().__setattr__("model", value)
+
     @classmethod
     def class_name(cls) -> str:
         return "AistraleEmbedding"
+
+    def to_payload(self) -> dict[str, Any]:
+        """What handlers are told of the model, as of `AistraleLLM`."""
+        return {**super().to_payload(), "surface": SURFACE}
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         vectors: list[list[float]] = []

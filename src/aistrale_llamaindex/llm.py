@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -30,13 +31,27 @@ from aistrale.contract import Handlers
 from aistrale.exceptions import OutputError
 from aistrale.gateway.known import context_window
 from aistrale.models import CompletionRequest, Prompt
+from aistrale.providers.history import with_first_call
+from aistrale_llamaindex.blocks import is_elsewhere
 from aistrale_llamaindex.connection import Connection
-from aistrale_llamaindex.messages import KEPT, Growing, completion_of, messages_of, response_of
+from aistrale_llamaindex.messages import (
+    KEPT,
+    Growing,
+    GrowingChat,
+    GrowingText,
+    Response_co,
+    completion_of,
+    messages_of,
+    response_of,
+)
 from aistrale_llamaindex.prompts import reference_in
+from aistrale_llamaindex.surface import SURFACE
 
 if TYPE_CHECKING:
     from llama_index.core.chat_engine.types import AgentChatResponse
     from llama_index.core.tools.types import BaseTool
+
+_Request: TypeAlias = tuple[CompletionRequest, Handlers]
 
 _WITH_TOOLS = (PydanticProgramMode.DEFAULT, PydanticProgramMode.FUNCTION)
 
@@ -75,8 +90,8 @@ class AistraleLLM(Connection, CustomLLM, FunctionCallingLLM):
         )
 
     def to_payload(self) -> dict[str, Any]:
-        """What handlers are told of the model."""
-        about = {"model": self.model, "provider": self.provider, "temperature": self.temperature}
+        """What handlers are told of the model. By `surface` ours know that its calls have spans already."""
+        about = {"model": self.model, "provider": self.provider, "temperature": self.temperature, "surface": SURFACE}
         return {**super().to_payload(), **about}
 
     # The contract. Real generators are returned, for the decorators tell of the end of no other iterators.
@@ -87,79 +102,69 @@ class AistraleLLM(Connection, CustomLLM, FunctionCallingLLM):
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        return response_of(await self.client.core.gateway.acomplete(*self._chat(messages, kwargs)))
+        return response_of(await self.client.core.gateway.acomplete(*await self._achat(messages, kwargs)))
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        def gen() -> ChatResponseGen:
-            answer = Growing()
-            with self.client.core.gateway.stream(*self._chat(messages, kwargs)) as stream:
-                for chunk in stream:
-                    if (response := answer.add(chunk)) is not None:
-                        yield response
-                yield response_of(stream.completion, delta="")
-
-        return gen()
+        return self._streamed(GrowingChat(), self._chat, messages, kwargs)
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
-        async def gen() -> ChatResponseAsyncGen:
-            answer = Growing()
-            request = self._chat(messages, kwargs)
-            async with self.client.core.gateway.astream(*request) as stream:
-                async for chunk in stream:
-                    if (response := answer.add(chunk)) is not None:
-                        yield response
-                yield response_of(stream.completion, delta="")
-
-        return gen()
+        return self._astreamed(GrowingChat(), self._achat, messages, kwargs)
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        return completion_of(self.client.core.gateway.complete(*self._request(self._text(prompt, formatted), kwargs)))
+        return completion_of(self.client.core.gateway.complete(*self._complete(prompt, formatted, kwargs)))
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        return completion_of(
-            await self.client.core.gateway.acomplete(*self._request(self._text(prompt, formatted), kwargs))
-        )
+        return completion_of(await self.client.core.gateway.acomplete(*self._complete(prompt, formatted, kwargs)))
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        def gen() -> CompletionResponseGen:
-            text = ""
-            with self.client.core.gateway.stream(*self._request(self._text(prompt, formatted), kwargs)) as stream:
-                for chunk in stream:
-                    if chunk.text and not chunk.index:
-                        text += chunk.text
-                        yield CompletionResponse(text=text, delta=chunk.text)
-                yield completion_of(stream.completion, delta="")
-
-        return gen()
+        return self._streamed(GrowingText(), self._complete, prompt, formatted, kwargs)
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
-        async def gen() -> CompletionResponseAsyncGen:
-            text = ""
-            request = self._request(self._text(prompt, formatted), kwargs)
-            async with self.client.core.gateway.astream(*request) as stream:
-                async for chunk in stream:
-                    if chunk.text and not chunk.index:
-                        text += chunk.text
-                        yield CompletionResponse(text=text, delta=chunk.text)
-                yield completion_of(stream.completion, delta="")
+        return self._astreamed(GrowingText(), self._acomplete, prompt, formatted, kwargs)
 
-        return gen()
+    def _streamed(
+        self, answer: Growing[Response_co], ask: Callable[..., _Request], *asked: Any
+    ) -> Generator[Response_co, None, None]:
+        with self.client.core.gateway.stream(*ask(*asked)) as stream:
+            for chunk in stream:
+                if (response := answer.add(chunk)) is not None:
+                    yield response
+            yield answer.whole(stream.completion)
 
-    def _chat(self, messages: Sequence[ChatMessage], given: Mapping[str, Any]) -> tuple[CompletionRequest, Handlers]:
+    async def _astreamed(
+        self, answer: Growing[Response_co], ask: Callable[..., Awaitable[_Request]], *asked: Any
+    ) -> AsyncGenerator[Response_co, None]:
+        async with self.client.core.gateway.astream(*await ask(*asked)) as stream:
+            async for chunk in stream:
+                if (response := answer.add(chunk)) is not None:
+                    yield response
+            yield answer.whole(stream.completion)
+
+    def _chat(self, messages: Sequence[ChatMessage], given: Mapping[str, Any]) -> _Request:
         request, handlers = self._request(messages_of(messages), given)
         stored = reference_in(messages)
         return (request if stored is None else replace(request, prompt=stored)), handlers
 
-    def _text(self, prompt: str, formatted: bool) -> str:
-        return prompt if formatted or self.completion_to_prompt is None else self.completion_to_prompt(prompt)
+    async def _achat(self, messages: Sequence[ChatMessage], given: Mapping[str, Any]) -> _Request:
+        if any(is_elsewhere(block) for message in messages for block in message.blocks):
+            return await asyncio.to_thread(self._chat, messages, given)
+        return self._chat(messages, given)
 
-    def _request(self, prompt: Prompt, given: Mapping[str, Any]) -> tuple[CompletionRequest, Handlers]:
+    def _complete(self, prompt: str, formatted: bool, given: Mapping[str, Any]) -> _Request:
+        if not formatted and self.completion_to_prompt is not None:
+            prompt = self.completion_to_prompt(prompt)
+        return self._request(prompt, given)
+
+    async def _acomplete(self, prompt: str, formatted: bool, given: Mapping[str, Any]) -> _Request:
+        return self._complete(prompt, formatted, given)
+
+    def _request(self, prompt: Prompt, given: Mapping[str, Any]) -> _Request:
         own = {"temperature": self.temperature, "max_tokens": self.max_tokens}
         named = {name: value for name, value in own.items() if value is not None}
         options = {name: value for name, value in given.items() if value is not None}
@@ -265,9 +270,8 @@ def _keep_first_call(message: ChatMessage) -> None:
     message.blocks = [block for at, block in enumerate(message.blocks) if at not in calls[1:]]
     more = message.additional_kwargs
     more["tool_calls"] = more["tool_calls"][:1]
-    if kept := more.get(KEPT):  # what the provider's own content holds of the others, too
-        own = {name: value for name, value in kept.items() if name != "provider_content"}
-        more[KEPT] = {**own, "tool_calls": kept["tool_calls"][:1]}
+    if kept := more.get(KEPT):
+        more[KEPT] = with_first_call(kept)
 
 
 def _parsed(arguments: dict[str, Any] | str) -> dict[str, Any]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from itertools import zip_longest
+from typing import Any, Protocol, TypeVar
 
 from llama_index.core.base.llms.types import (
     BaseContentBlock,
     ChatMessage,
     ChatResponse,
     CompletionResponse,
+    LogProb,
     MessageRole,
     TextBlock,
     ThinkingBlock,
@@ -149,6 +151,7 @@ def response_of(completion: Completion, **more: Any) -> ChatResponse:
     return ChatResponse(
         message=message_of(completion.message),
         raw=raw_of(completion),
+        logprobs=logprobs_of(completion),
         additional_kwargs={**about(completion), **more.pop("additional_kwargs", {})},
         **more,
     )
@@ -156,7 +159,34 @@ def response_of(completion: Completion, **more: Any) -> ChatResponse:
 
 def completion_of(completion: Completion, **more: Any) -> CompletionResponse:
     """An answer as a completion's response."""
-    return CompletionResponse(text=completion.text, raw=raw_of(completion), additional_kwargs=about(completion), **more)
+    return CompletionResponse(
+        text=completion.text,
+        raw=raw_of(completion),
+        logprobs=logprobs_of(completion),
+        additional_kwargs=about(completion),
+        **more,
+    )
+
+
+def logprobs_of(completion: Completion) -> list[list[LogProb]] | None:
+    """For each token of an answer the likeliest there could have been, itself alone where no others are told of."""
+    told = completion.choices[0].logprobs if completion.choices else None
+    if not told:
+        return None
+    if "content" in told:  # OpenAI's
+        return [
+            [_logprob(other, "logprob") for other in token.get("top_logprobs") or (token,)]
+            for token in told["content"] or ()
+        ]
+    chosen, others = told.get("chosenCandidates") or (), told.get("topCandidates") or ()  # Google's
+    return [
+        [_logprob(other, "logProbability") for other in (among or {}).get("candidates") or (token,)]
+        for token, among in zip_longest(chosen, others)
+    ]
+
+
+def _logprob(token: Mapping[str, Any], name: str) -> LogProb:
+    return LogProb(token=token["token"], logprob=token[name], bytes=token.get("bytes") or [])
 
 
 def raw_of(completion: Completion) -> JSON:
@@ -189,17 +219,45 @@ def about(completion: Completion) -> JSON:
     return {name: value for name, value in found.items() if value is not None}
 
 
+Response_co = TypeVar("Response_co", ChatResponse, CompletionResponse, covariant=True)
+
+
+class Growing(Protocol[Response_co]):
+    """A streamed answer, as far as it has come. Of several answers, it is the first."""
+
+    def add(self, chunk: Chunk) -> Response_co | None:
+        """All there is with one more piece; None where it holds nothing for LlamaIndex."""
+
+    def whole(self, completion: Completion) -> Response_co:
+        """The end: all that is known of the answer, and nothing new of its text."""
+
+
 @dataclass(slots=True)
-class Growing:
-    """A streamed answer, as far as it has come."""
+class GrowingText:
+    """The answer to a prompt."""
+
+    text: str = ""
+
+    def add(self, chunk: Chunk) -> CompletionResponse | None:
+        if chunk.index or not (chunk.text or chunk.reasoning):
+            return None
+        self.text += chunk.text
+        return CompletionResponse(text=self.text, delta=chunk.text, additional_kwargs=_thinking(chunk))
+
+    def whole(self, completion: Completion) -> CompletionResponse:
+        return completion_of(completion, delta="")
+
+
+@dataclass(slots=True)
+class GrowingChat:
+    """The answer to messages."""
 
     text: str = ""
     reasoning: str = ""
     calls: dict[int, ToolCall] = field(default_factory=dict)
 
     def add(self, chunk: Chunk) -> ChatResponse | None:
-        """All there is with one more piece; None where it holds nothing for LlamaIndex."""
-        if chunk.index or not (chunk.text or chunk.reasoning or chunk.tool_calls):  # of several answers, the first
+        if chunk.index or not (chunk.text or chunk.reasoning or chunk.tool_calls):
             return None
         self.text += chunk.text
         self.reasoning += chunk.reasoning
@@ -220,5 +278,12 @@ class Growing:
         return ChatResponse(
             message=ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=more),
             delta=chunk.text,
-            additional_kwargs={"thinking_delta": chunk.reasoning} if chunk.reasoning else {},
+            additional_kwargs=_thinking(chunk),
         )
+
+    def whole(self, completion: Completion) -> ChatResponse:
+        return response_of(completion, delta="")
+
+
+def _thinking(chunk: Chunk) -> JSON:
+    return {"thinking_delta": chunk.reasoning} if chunk.reasoning else {}

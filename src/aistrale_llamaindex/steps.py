@@ -25,14 +25,15 @@ class Step:
     """A step that was entered.
 
     parent: the step it is part of. span: its own; None for what is only a part of the step around it. owner: whose step
-    it is. stream: what it returned, if that goes on. below: how many steps of it are open. is_left: whether LlamaIndex
-    has left it.
+    it is. stream: what it returned, if that goes on; it is_own where it is a generator of somebody's own, which may go
+    on when a step of it has ended. below: how many steps of it are open. is_left: whether LlamaIndex has left it.
     """
 
     parent: str | None
     span: OpenSpan | None
     owner: object = None
     stream: weakref.ref[Any] | None = None
+    is_own: bool = False
     below: int = 0
     is_left: bool = False
     error: BaseException | None = None
@@ -42,8 +43,8 @@ class Steps:
     """The open steps of this process.
 
     A step ends once it was left, with all that is part of it, and with what it streams: a model's stream when
-    LlamaIndex says so, any other's with what was asked for it. One that nobody reads ends, as cancelled, when it is
-    forgotten.
+    LlamaIndex says so, any other of LlamaIndex's with what was asked for it. One that nobody reads ends, as cancelled,
+    when it is forgotten. Somebody's own generator ends when it is forgotten, which is once it was read.
     """
 
     def __init__(self) -> None:
@@ -72,8 +73,8 @@ class Steps:
             if step is None:
                 return
             if isinstance(result, Generator | AsyncGenerator):
-                step.stream = weakref.ref(result)
-                weakref.finalize(result, self.finish, id, is_cut_off=True).atexit = False
+                step.stream, step.is_own = weakref.ref(result), not _is_of_llamaindex(result)
+                weakref.finalize(result, self.finish, id, is_cut_off=not step.is_own).atexit = False
             else:
                 step.is_left = True
                 self._end_if_over(id, step)
@@ -108,7 +109,7 @@ class Steps:
         if above is None or step.parent is None:
             return
         above.below -= 1
-        if above.stream is not None and not above.below:  # it streams what this step did
+        if above.stream is not None and not above.below and not above.is_own:  # it streams what this step did
             above.is_left, above.stream = True, None
         self._end_if_over(step.parent, above)
 
@@ -161,6 +162,13 @@ class Steps:
     def after_fork(self) -> None:
         """In a child: another thread of its parent may have held the lock."""
         self._lock = threading.RLock()
+
+
+def _is_of_llamaindex(stream: Any) -> bool:
+    """Whether a generator, not begun yet, is of LlamaIndex's code, or of ours."""
+    frame = getattr(stream, "gi_frame", None) or getattr(stream, "ag_frame", None)
+    name = "" if frame is None else str(frame.f_globals.get("__name__"))
+    return name.startswith(("llama_index", "aistrale_llamaindex"))
 
 
 def _end(step: Step, *, is_cut_off: bool) -> None:

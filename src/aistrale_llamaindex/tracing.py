@@ -37,6 +37,10 @@ _EMBEDDINGS = frozenset(
 )
 _PARTS = frozenset(("split_text", "split_text_metadata_aware", "get_response", "aget_response"))
 """Steps that say no more than the one around them."""
+_BETWEEN = frozenset(
+    f"BaseWorkflowAgent.{name}" for name in ("init_run", "setup_agent", "parse_agent_output", "aggregate_tool_results")
+)
+"""What an agent does between asking its model and calling tools: nothing that takes a while."""
 _QUERIES = frozenset(("query", "aquery", "chat", "achat", "stream_chat", "astream_chat"))
 
 
@@ -124,7 +128,7 @@ def _described(step: str, instance: Any, *, is_root: bool) -> tuple[str, Kind, d
     owner, _, method = step.rpartition(".")
     if method == "__call__":
         step = owner
-    elif method.startswith("_") or method in _PARTS:
+    elif method.startswith("_") or method in _PARTS or step in _BETWEEN:
         return None
     if any(kind.__module__.startswith("aistrale_llamaindex") for kind in type(instance).__mro__):  # it makes its own
         return None

@@ -31,7 +31,7 @@ from aistrale.models import (
 )
 from aistrale.providers.errors import decode_error_body
 from aistrale.providers.history import arguments_object, calls_of, check_has_turn, in_writing, made_up_id, strict_json
-from aistrale.providers.merge import deep_merge
+from aistrale.providers.merge import deep_merge, merge_delta
 from aistrale.providers.numbers import count
 from aistrale.providers.parts import Media, media_of, neutral_parts
 from aistrale.providers.profile import Route
@@ -317,7 +317,8 @@ def _decode_candidate(candidate: JSON, position: int, body: JSON) -> Choice:
     index = candidate.get("index", position)
     parts = (candidate.get("content") or {}).get("parts") or []
     message = decode_parts(parts, body.get("responseId"), index)
-    return Choice(message, decode_finish_reason(candidate.get("finishReason"), bool(message.tool_calls)), index)
+    reason = decode_finish_reason(candidate.get("finishReason"), bool(message.tool_calls))
+    return Choice(message, reason, index, candidate.get("logprobsResult"))
 
 
 def decode_parts(parts: list[JSON], response_id: str | None, index: int) -> Message:
@@ -408,7 +409,10 @@ class GoogleStreamDecoder:
         before = sum("functionCall" in part for part in whole["content"]["parts"])
         for part in parts:
             _append_part(whole["content"]["parts"], part)
+        likely = _log_probabilities(whole.get("logprobsResult"), candidate.get("logprobsResult"))
         whole.update({key: value for key, value in candidate.items() if key != "content"})
+        if likely is not None:
+            whole["logprobsResult"] = likely
         piece = decode_parts(parts, None, index)
         calls = tuple(
             ToolCallChunk(
@@ -424,6 +428,14 @@ class GoogleStreamDecoder:
         if piece.content or piece.reasoning or calls or reason:
             return Chunk(piece.content or "", piece.reasoning or "", calls, reason, None, index, body)  # type: ignore[arg-type]
         return None
+
+
+def _log_probabilities(before: JSON | None, piece: JSON | None) -> JSON | None:
+    """How likely the tokens so far were, with those of a further piece."""
+    joined: JSON | None = merge_delta(before, piece)
+    if before and piece and "logProbabilitySum" in before and "logProbabilitySum" in piece:
+        return {**(joined or {}), "logProbabilitySum": before["logProbabilitySum"] + piece["logProbabilitySum"]}
+    return joined
 
 
 def _call_id(part: JSON, body: JSON, index: int, position: int) -> str:

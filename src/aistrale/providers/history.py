@@ -74,6 +74,26 @@ def from_kept(kept: Any) -> Message | None:
         return None
 
 
+def with_first_call(kept: JSON) -> JSON:
+    """An answer that was kept, as it were had it called one tool."""
+    own = {protocol: _with_first_call(content) for protocol, content in kept.get("provider_content", {}).items()}
+    more = {"provider_content": own} if own else {}
+    return {**kept, "tool_calls": kept["tool_calls"][:1], **more}
+
+
+def _with_first_call(own: Any) -> Any:
+    if isinstance(own, dict):
+        return {**own, "parts": _with_first_call(own.get("parts"))}
+    if not isinstance(own, list):
+        return own
+    _, *others = [at for at, part in enumerate(own) if _is_call(part)] or (None,)
+    return [part for at, part in enumerate(own) if at not in others]
+
+
+def _is_call(part: Any) -> bool:
+    return isinstance(part, dict) and ("functionCall" in part or part.get("type") == "tool_use")
+
+
 def _holds_more(own: Any) -> bool:
     """Whether a protocol's own content does; what is of an unknown protocol may."""
     parts = own.get("parts") if isinstance(own, dict) else own

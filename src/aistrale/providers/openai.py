@@ -243,7 +243,8 @@ def _encode_detail(block: ReasoningBlock) -> JSON:
 def _decode_choice(choice: JSON, body: JSON) -> Choice:
     # Azure leaves the message out where its filter took it away.
     message = _decode_message(choice.get("message") or {}, body, choice.get("index") or 0)
-    return Choice(message, decode_finish_reason(choice.get("finish_reason")), choice.get("index") or 0)
+    reason = decode_finish_reason(choice.get("finish_reason"))
+    return Choice(message, reason, choice.get("index") or 0, choice.get("logprobs"))
 
 
 def decode_finish_reason(reason: str | None) -> FinishReason | None:
@@ -412,6 +413,8 @@ class OpenAIStreamDecoder:
             parts = self._choices[index] = _ChoiceParts(self._head.get("id"), index)
         delta = choice.get("delta") or {}
         text, reasoning, calls = parts.add(delta)
+        if choice.get("logprobs"):
+            parts.logprobs = merge_delta(parts.logprobs, choice["logprobs"])
         reason = choice.get("finish_reason")
         if reason:
             self.complete = True
@@ -426,6 +429,7 @@ class _ChoiceParts:
 
     def __init__(self, response_id: str | None, index: int) -> None:
         self.finish_reason: str | None = None
+        self.logprobs: JSON | None = None
         self._id, self._index = response_id, index
         self._texts: dict[str, list[str]] = {}
         self._calls: list[JSON] = []
@@ -463,7 +467,8 @@ class _ChoiceParts:
         message: JSON = {"role": "assistant", "content": None, **texts, **self._other}
         if self._calls:
             message["tool_calls"] = self._calls
-        return {"index": index, "message": message, "finish_reason": self.finish_reason}
+        about = {} if self.logprobs is None else {"logprobs": self.logprobs}
+        return {"index": index, "message": message, **about, "finish_reason": self.finish_reason}
 
     def _function_call_piece(self, piece: JSON) -> ToolCallChunk:
         """A piece of the predecessor of tool calls, which had no ids."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from collections.abc import AsyncGenerator, Callable
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 from typing import NoReturn
-from weakref import WeakSet
 
 import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError
@@ -50,7 +51,7 @@ class AiohttpTransport:
         pool = self._pools.get(loop)
         if pool is None or pool.closed:
             self._forget_closed_loops()
-            pool = self._pools[loop] = _Pool(lambda: self._pools.pop(loop, None))
+            pool = self._pools[loop] = _Pool(partial(self._pools.pop, loop, None))
             await pool.close_with_loop()
         try:
             url, origin = _parse(request.url)
@@ -91,10 +92,13 @@ class _Pool:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "gzip, deflate"},
         )
-        self.answers: WeakSet[aiohttp.ClientResponse] = WeakSet()
+        self.answers: weakref.WeakSet[aiohttp.ClientResponse] = weakref.WeakSet()
         self._proxies: dict[str, str | None] = {}
         self._end = self._wait_for_end()
         self._pid = os.getpid()
+        # A client that is forgotten while its loop runs: the session is not, until it was closed.
+        of_loop = weakref.ref(asyncio.get_running_loop())
+        weakref.finalize(self, _close_soon, of_loop, self.session, self._pid).atexit = False
 
     @property
     def closed(self) -> bool:
@@ -120,6 +124,13 @@ class _Pool:
             for answer in list(self.answers):  # one that outlives its loop can no longer be closed, and says so
                 answer.close()
             await self.session.close()
+
+
+def _close_soon(of_loop: weakref.ref[asyncio.AbstractEventLoop], session: aiohttp.ClientSession, pid: int) -> None:
+    loop = of_loop()
+    if loop is not None and not session.closed and pid == os.getpid():
+        with suppress(RuntimeError):  # it is closed, and its connections with it
+            loop.call_soon_threadsafe(lambda: loop.create_task(session.close()))
 
 
 class AiohttpResponse:
