@@ -276,7 +276,7 @@ def _beside(
         figures[f"{of.name} {workload} floor"] = played.ratio(us, floor, _seconds_each)
         if workload == of.one:
             figures[f"{of.name} over httpx"] = _more(played, us, httpx)
-            figures[f"{of.name} over floor"] = _more(played, us, floor)
+        figures[f"{of.name} {workload} over floor"] = _more(played, us, floor)
 
     us, them, floor = (Job(of.many, name, IN_FLIGHT[0]) for name in (of.ours, of.theirs, LEAST))
     played = compare([us, them, floor], base_url, rounds=plan.async_rounds, block_seconds=plan.async_block_seconds)

@@ -548,7 +548,7 @@ for way, number in COUNTED.items():
 
 
 def test_05_the_official_opentelemetry_handler_shows_them(upstream: Upstream) -> None:
-    """On its own span of a call that is whole, which ours is below.
+    """On its own span of a call that is whole; ours is below it, streamed too.
 
     Its spans of streams end before these begin, and what comes later it drops: ours, in the same export, have them.
     """
@@ -558,7 +558,7 @@ def test_05_the_official_opentelemetry_handler_shows_them(upstream: Upstream) ->
     assert (done.returncode, done.stderr) == (0, "")
     for line, (way, number) in zip(done.stdout.splitlines(), COUNTED.items(), strict=True):
         tokens, is_whole = [number, 2 * number], "stream" not in way
-        assert json.loads(line) == [way, tokens, [tokens] if is_whole else [], is_whole, []]
+        assert json.loads(line) == [way, tokens, [tokens] if is_whole else [], True, []]
 
 
 @pytest.mark.filterwarnings("ignore:The `json` method is deprecated")  # it calls that, and loses the span if it fails
@@ -1043,7 +1043,11 @@ def test_12_the_bench_measures_a_call_and_a_stream_of_100_chunks(upstream: Upstr
         "llamaindex complete": "ge",
         "llamaindex stream_complete": "ge",
         "llamaindex acomplete": "ge",
+        "llamaindex complete over floor": "le",
+        "llamaindex stream_complete over floor": "le",
     }
+    assert bars["llamaindex complete over floor"] == [300, "le"]
+    assert bars["llamaindex stream_complete over floor"] == [3000, "le"]
 
 
 @pytest.mark.parametrize("way", ["stream_chat", "stream_complete"])

@@ -26,12 +26,14 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.llms.utils import parse_partial_json
 from llama_index.core.types import PydanticProgramMode
+from opentelemetry.trace import SpanContext
 
 from aistrale.contract import Handlers
 from aistrale.exceptions import OutputError
 from aistrale.gateway.known import context_window
 from aistrale.models import CompletionRequest, Prompt
 from aistrale.providers.history import with_first_call
+from aistrale.tracing.tracer import current_span, parent_since
 from aistrale_llamaindex.blocks import is_elsewhere
 from aistrale_llamaindex.connection import Connection
 from aistrale_llamaindex.messages import (
@@ -106,11 +108,11 @@ class AistraleLLM(Connection, CustomLLM, FunctionCallingLLM):
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        return self._streamed(GrowingChat(), self._chat, messages, kwargs)
+        return self._streamed(GrowingChat(), current_span(), self._chat, messages, kwargs)
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
-        return self._astreamed(GrowingChat(), self._achat, messages, kwargs)
+        return self._astreamed(GrowingChat(), current_span(), self._achat, messages, kwargs)
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
@@ -122,25 +124,27 @@ class AistraleLLM(Connection, CustomLLM, FunctionCallingLLM):
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        return self._streamed(GrowingText(), self._complete, prompt, formatted, kwargs)
+        return self._streamed(GrowingText(), current_span(), self._complete, prompt, formatted, kwargs)
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
-        return self._astreamed(GrowingText(), self._acomplete, prompt, formatted, kwargs)
+        return self._astreamed(GrowingText(), current_span(), self._acomplete, prompt, formatted, kwargs)
+
+    # A stream asks when it is first read. Others who trace LlamaIndex have taken their span away by then.
 
     def _streamed(
-        self, answer: Growing[Response_co], ask: Callable[..., _Request], *asked: Any
+        self, answer: Growing[Response_co], above: SpanContext, ask: Callable[..., _Request], *asked: Any
     ) -> Generator[Response_co, None, None]:
-        with self.client.core.gateway.stream(*ask(*asked)) as stream:
+        with self.client.core.gateway.stream(*_below(above, ask(*asked))) as stream:
             for chunk in stream:
                 if (response := answer.add(chunk)) is not None:
                     yield response
             yield answer.whole(stream.completion)
 
     async def _astreamed(
-        self, answer: Growing[Response_co], ask: Callable[..., Awaitable[_Request]], *asked: Any
+        self, answer: Growing[Response_co], above: SpanContext, ask: Callable[..., Awaitable[_Request]], *asked: Any
     ) -> AsyncGenerator[Response_co, None]:
-        async with self.client.core.gateway.astream(*await ask(*asked)) as stream:
+        async with self.client.core.gateway.astream(*_below(above, await ask(*asked))) as stream:
             async for chunk in stream:
                 if (response := answer.add(chunk)) is not None:
                     yield response
@@ -261,6 +265,14 @@ class AistraleLLM(Connection, CustomLLM, FunctionCallingLLM):
         if "tool_required" in kwargs:  # by LlamaIndex's program for shapes, which says so
             history = self._extend_messages(history)
         return await super().apredict_and_call(tools, user_msg, history, verbose, **kwargs)
+
+
+def _below(above: SpanContext, asked: _Request) -> _Request:
+    """A call that begins now, below the span it was made in, unless it is part of another."""
+    request, handlers = asked
+    if (parent := parent_since(above)) is not None:
+        request = replace(request, options=replace(request.options, parent=parent))
+    return request, handlers
 
 
 def _keep_first_call(message: ChatMessage) -> None:

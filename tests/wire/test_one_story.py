@@ -2,18 +2,20 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import reduce
 from operator import add
 from typing import Any
 
 import pytest
+from keeping import on_sqlite
 from llama_index.core.llms import ChatMessage
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from aistrale import AsyncClient, Client
+from aistrale import AsyncClient, Client, telemetry
 from aistrale.exceptions import AistraleError, APIError, OutputError
 from aistrale.models import Completion
 from aistrale_langchain import AistraleLLM as LangChainLLM
@@ -42,6 +44,7 @@ class Tale:
     calls: tuple[tuple[str, Any], ...] | None
     finish_reason: str | None
     tokens: tuple[int, int] | None
+    cost: Decimal | None = field(default=None, compare=False)
 
 
 Way = Callable[[Exchange, dict[str, Any]], Tale]
@@ -51,7 +54,8 @@ def _of_completion(answer: Completion) -> Tale:
     calls = tuple((call.name, _args(call)) for call in answer.tool_calls)
     reason = answer.choices[0].finish_reason if answer.choices else None
     usage = answer.usage
-    return Tale(answer.text, calls, reason, None if usage is None else (usage.input_tokens, usage.output_tokens))
+    tokens = None if usage is None else (usage.input_tokens, usage.output_tokens)
+    return Tale(answer.text, calls, reason, tokens, answer.cost)
 
 
 def _args(call: Any) -> Any:
@@ -183,9 +187,11 @@ def told(way: Way, exchange: Exchange, url: str) -> tuple[Tale | AistraleError, 
     return tale, {"name": span.name, "status": span.status.status_code, **attributes}
 
 
+@on_sqlite
+@pytest.mark.usefixtures("keeping")
 @pytest.mark.parametrize("exchange", CHAT)
 def test_every_surface_tells_the_same(exchange: Exchange, replayed: str) -> None:
-    """Text, calls of tools, finish reason, tokens, errors, and the span of the call."""
+    """Text, calls of tools, finish reason, tokens, errors, and the span of the call, with its cost in the books."""
     tale, span = told(sdk, exchange, replayed)
     for way in WAYS:
         other, its_span = told(way, exchange, replayed)
@@ -198,3 +204,10 @@ def test_every_surface_tells_the_same(exchange: Exchange, replayed: str) -> None
         assert isinstance(other, Tale), (way, other)
         calls = tale.calls if other.calls is not None else None
         assert other == Tale(tale.text, calls, tale.finish_reason, tale.tokens), way
+    kept = telemetry.query()
+    assert len(kept) == 1 + len(WAYS)
+    (cost,) = {(span.cost, span.cost_source) for span in kept}
+    if isinstance(tale, Tale) and tale.cost is not None:
+        assert cost[0] == tale.cost.quantize(Decimal("1e-12"))  # the books count picodollars
+    else:
+        assert cost == (None, None)

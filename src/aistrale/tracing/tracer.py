@@ -37,6 +37,17 @@ It is told which provider the code's spans are of, and says None where the code 
 """
 
 
+def current_span() -> SpanContext:
+    """The span that is current here."""
+    return trace.get_current_span().get_span_context()
+
+
+def parent_since(above: SpanContext) -> SpanContext | None:
+    """The parent of a call that was made below a span and begins only now; None where it is part of what runs now."""
+    is_within = current_span().is_valid or any(ask(None) for ask in enclosures)
+    return None if is_within or not above.is_valid else above
+
+
 class Tracer:
     """Starts spans.
 
@@ -65,7 +76,7 @@ class Tracer:
         """Start a span, below `parent`, by default below what the running code is part of, else the current span."""
         if parent is None and enclosures and self._asks:
             parent = self.enclosure.parent
-        above = trace.get_current_span().get_span_context() if parent is None else parent
+        above = current_span() if parent is None else parent
         context = None if parent is None else trace.set_span_in_context(trace.NonRecordingSpan(parent))
         mirror = self._tracer.start_span(name, context, _KINDS[kind], attributes)
         own, recorders = mirror.get_span_context(), self.recorders
