@@ -21,7 +21,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from programs import printed
-from upstream import CLOSE, Gate, Upstream, completion, events, failure, plain, stream
+from upstream import CLOSE, HANG, Gate, Upstream, completion, events, failure, plain, stream
+from workflows.errors import WorkflowCancelledByUser
 
 import aistrale
 from aistrale import BudgetExceededError, budgets, telemetry
@@ -217,6 +218,35 @@ def test_an_agent_is_one_trace(upstream: Upstream, own_loop: None) -> None:
         (2, "chat gpt-test"),
     ]
     assert {group.key: group.calls for group in telemetry.summary("surface")} == {"llamaindex": 2, "sdk": 1}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of LlamaIndex's own
+@pytest.mark.parametrize("by", ["task", "run"])
+def test_an_agent_that_is_cancelled_is_so_in_every_span(
+    upstream: Upstream, spans: Spans, own_loop: None, by: str
+) -> None:
+    """Though LlamaIndex says of its steps that they went well."""
+    upstream.default = [HANG]
+    agent = FunctionAgent(tools=[add], llm=AistraleLLM(**options(upstream, spans)), name="adder")
+
+    async def run() -> None:
+        running = agent.run("What is 2 + 3?")
+        await asyncio.to_thread(upstream.wait_for_requests, 1)
+        if by == "run":
+            await running.cancel_run()
+        else:
+            running.cancel()
+        with pytest.raises((asyncio.CancelledError, WorkflowCancelledByUser)):
+            await running
+
+    asyncio.run(run())
+    told = {span.name: (span.attributes or {}).get("aistrale.cancelled") for span in spans.finished}
+    assert told == {
+        "invoke_agent adder": True,
+        "chain BaseWorkflowAgent.run_agent_step": True,
+        "chat gpt-test": True,
+    }
+    assert len(steps) == 0
 
 
 @pytest.mark.usefixtures("keeping")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import threading
@@ -27,6 +28,7 @@ class Step:
     parent: the step it is part of. span: its own; None for what is only a part of the step around it. owner: whose step
     it is. stream: what it returned, if that goes on; it is_own where it is a generator of somebody's own, which may go
     on when a step of it has ended. below: how many steps of it are open. is_left: whether LlamaIndex has left it.
+    cancelled: what a step of it was cancelled by, the last that ended.
     """
 
     parent: str | None
@@ -37,6 +39,7 @@ class Step:
     below: int = 0
     is_left: bool = False
     error: BaseException | None = None
+    cancelled: asyncio.CancelledError | None = None
 
 
 class Steps:
@@ -76,6 +79,8 @@ class Steps:
                 step.stream, step.is_own = weakref.ref(result), not _is_of_llamaindex(result)
                 weakref.finalize(result, self.finish, id, is_cut_off=not step.is_own).atexit = False
             else:
+                if result is None:  # what a workflow makes of a step that is cancelled
+                    step.error = step.error or step.cancelled
                 step.is_left = True
                 self._end_if_over(id, step)
 
@@ -109,6 +114,7 @@ class Steps:
         if above is None or step.parent is None:
             return
         above.below -= 1
+        above.cancelled = step.error if isinstance(step.error, asyncio.CancelledError) else None
         if above.stream is not None and not above.below and not above.is_own:  # it streams what this step did
             above.is_left, above.stream = True, None
         self._end_if_over(step.parent, above)
