@@ -148,6 +148,9 @@ def books(size: Size, folder: Path) -> Findings:
         figures[figure] = Spread.of(_cold(large, code) for _ in range(5))
         rows.append((f"{size.spans:,} spans: {what}", figures[figure].text(".3f")))
 
+    figures["view"] = Spread.of(_command(large, "view", "--last", "24h") for _ in range(5))
+    rows.append((f"{size.spans:,} spans: aistrale telemetry view --last 24h, cold", figures["view"].text(".3f")))
+
     figures["purged"] = Spread.of(_purged(large))
     rows.append((f"{size.spans:,} spans: forgotten in a second, the oldest tenth", figures["purged"].text(",.0f")))
 
@@ -155,6 +158,10 @@ def books(size: Size, folder: Path) -> Findings:
     fill(deep, spans(size.trace, trace_id="a" * 32))
     figures["trace"] = Spread.of(_cold(deep, f"aistrale.telemetry.trace({'a' * 32!r})") for _ in range(3))
     rows.append((f"a trace of {size.trace:,} spans, seconds, cold", figures["trace"].text(".3f")))
+    figures["trace shown"] = Spread.of(_command(deep, "trace", "a" * 32) for _ in range(3))
+    rows.append(
+        (f"a trace of {size.trace:,} spans: aistrale telemetry trace, cold", figures["trace shown"].text(".3f"))
+    )
 
     written, found = _writers(folder / "shared.db", size.seconds)
     figures["lost"] = Spread.of([written - found])
@@ -213,10 +220,23 @@ print(time.perf_counter() - started)
 """
 
 
-def _cold(url: str, code: str) -> float:
+def _command(url: str, *arguments: str) -> float:
+    """Seconds that a command of ours takes, the start of its process included."""
+    _drop_caches()
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "aistrale_cli", "telemetry", *arguments]
+    subprocess.run(command, env={**os.environ, "AISTRALE_DATABASE_URL": url}, capture_output=True, check=True)
+    return time.perf_counter() - started
+
+
+def _drop_caches() -> None:
     with suppress(OSError):
         os.sync()
         Path("/proc/sys/vm/drop_caches").write_text("3")
+
+
+def _cold(url: str, code: str) -> float:
+    _drop_caches()
     return float(_python(_COLD.format(code=code), AISTRALE_DATABASE_URL=url).stdout)
 
 

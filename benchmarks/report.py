@@ -101,7 +101,9 @@ BARS = (
     Bar("at least 20,000 spans written a second", "rows", 20_000, ge, ",.0f"),
     Bar("query(last='24h') of 1,000,000 spans: at most 0.5 s, cold", "query", 0.5, le, ".3f"),
     Bar("summary(by='model') of them: at most 0.5 s, cold", "summary", 0.5, le, ".3f"),
+    Bar("aistrale telemetry view --last 24h of them: at most 1 s, cold", "view", 1.0, le, ".3f"),
     Bar("a trace of 30,000 spans: at most 2 s, cold", "trace", 2.0, le, ".3f"),
+    Bar("aistrale telemetry trace of them: at most 2 s, cold", "trace shown", 2.0, le, ".3f"),
     Bar("8 processes writing one file lose nothing", "lost", 0, le, ".0f"),
 )
 """What Aistrale promises of itself."""

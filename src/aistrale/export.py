@@ -59,11 +59,12 @@ def as_row(span: Span) -> dict[str, Any]:
         "cost": None if span.cost is None else format(span.cost, "f"),
         "cost_source": span.cost_source,
         "tags": " ".join(span.tags),
-        "attributes": encode(_finite(span.attributes)),
+        "attributes": encode(finite(span.attributes)),
     }
 
 
-def _as_object(span: Span) -> dict[str, Any]:
+def as_object(span: Span) -> dict[str, Any]:
+    """All there is of a span, for JSON."""
     row = as_row(span)
     return {
         **row,
@@ -80,17 +81,17 @@ def _write_jsonl(path: Path, spans: Iterable[Span]) -> int:
     number = 0
     with path.open("w", encoding="utf-8") as file:
         for number, span in enumerate(spans, 1):  # noqa: B007 - the last one is the count
-            file.write(json.dumps(_finite(_as_object(span)), default=str, allow_nan=False) + "\n")
+            file.write(json.dumps(finite(as_object(span)), default=str, allow_nan=False) + "\n")
     return number
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """A value without the numbers that JSON has none of (RFC 8259, section 6): infinite ones, and what is no number."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    return [_finite(entry) for entry in value] if isinstance(value, list | tuple) else value
+        return {key: finite(entry) for key, entry in value.items()}
+    return [finite(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _write_csv(path: Path, spans: Iterable[Span]) -> int:

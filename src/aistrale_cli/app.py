@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 import aistrale
-from aistrale.exceptions import AistraleError
-from aistrale_cli.render import exit_code, summary
+from aistrale_cli import telemetry
+from aistrale_cli.errors import exits
+from aistrale_cli.render import summary
 
 app = typer.Typer(
     name="aistrale",
@@ -37,7 +38,7 @@ def run(
     prompt: Prompt, model: Model = None, provider: Provider = None, stream: Streaming = True, quiet: Quiet = False
 ) -> None:
     """Ask a model, and print its answer."""
-    try:
+    with exits():
         answer = aistrale.Client(surface="cli").stream(prompt, model=model, provider=provider)
         for chunk in answer:
             if stream and chunk.text:
@@ -46,8 +47,8 @@ def run(
         completion = answer.completion
         sys.stdout.write("\n" if stream else f"{completion.text}\n")
         sys.stdout.flush()
-    except AistraleError as error:
-        typer.echo(f"aistrale: {error.message}", err=True)
-        raise typer.Exit(exit_code(error)) from None
     if not quiet:
         typer.echo(summary(completion), err=True)
+
+
+app.add_typer(telemetry.app)
