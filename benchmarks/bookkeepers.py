@@ -4,7 +4,6 @@ Openers as in contenders.py: the same client with its telemetry off, and then ea
 """
 
 import json
-import math
 import os
 import random
 import socket
@@ -158,6 +157,7 @@ class _Books:
         from genai_prices.data_snapshot import get_snapshot
 
         from aistrale.store.store import Store
+        from aistrale.store.totals import bucket_of
 
         store = Store(f"sqlite:///{path}")
         store.record([])
@@ -166,7 +166,8 @@ class _Books:
         self.database.execute("PRAGMA synchronous=NORMAL")
         _, info = get_snapshot().find_provider_model(MODEL, None, "openai", None)
         self._input, self._output = info.prices.input_mtok, info.prices.output_mtok
-        self._sums, self._latencies = [0, 0, 0, Decimal(0)], [0] * 1506
+        self._bucket_of, self._sums = bucket_of, [0, 0, 0, Decimal(0)]
+        self._latencies = [0] * (bucket_of(10**20) + 1)
 
     def keep(self, finished: Iterable[_Finished]) -> None:
         spans, events = [], []
@@ -174,7 +175,7 @@ class _Books:
             read, written = attributes["gen_ai.usage.input_tokens"], attributes["gen_ai.usage.output_tokens"]
             cost = (read * self._input + written * self._output) / 1_000_000
             self._sums = [had + more for had, more in zip(self._sums, (1, read, written, cost), strict=True)]
-            self._latencies[math.ceil(math.log((ended - began) / 1000) / math.log(1.02))] += 1
+            self._latencies[self._bucket_of(ended - began)] += 1
             told = {
                 "trace_id": trace_id,
                 "span_id": span_id,
@@ -196,7 +197,7 @@ class _Books:
                 )
             )
         calls, read, written, cost = self._sums
-        counts = struct.pack("<1506I", *self._latencies)
+        counts = struct.pack(f"<{len(self._latencies)}I", *self._latencies)
         hour = ("hour", "sdk", "chat", "openai", MODEL, "ok", calls, 0, 0, read, written, 0, 0, 0)
         self.database.execute("BEGIN IMMEDIATE")
         self._insert("spans", spans)

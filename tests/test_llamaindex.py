@@ -7,7 +7,7 @@ import os
 import pickle
 import threading
 from collections.abc import Callable
-from copy import deepcopy
+from copy import copy, deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -310,6 +310,43 @@ def test_several_calls_where_one_is_wanted(upstream: Upstream) -> None:
         assert [str(source) for source in answer.sources] == expected
 
 
+@pytest.mark.parametrize("allowed", [False, True])
+def test_several_calls_in_a_stream_where_one_is_wanted(upstream: Upstream, allowed: bool) -> None:
+    """The first from the beginning to the end; all of them where they are."""
+    called = {"type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": 1}'}}
+    calls = [{"index": n, "id": f"call_{n}", **called} for n in (0, 1)]
+    told = [{"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}]} for call in calls]
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
+    upstream.default = [*events(*[json.dumps(each).encode() for each in (*told, end)], b"[DONE]"), END_OF_BODY]
+    llm = AistraleLLM(**options(upstream))
+    found = list(llm.stream_chat_with_tools([ADD], "Add", allow_parallel_tool_calls=allowed))
+    counts = [len(response.message.additional_kwargs["tool_calls"]) for response in found]
+    assert counts == ([1, 2, 2] if allowed else [1, 1, 1])
+    assert all(
+        count == sum(isinstance(block, ToolCallBlock) for block in response.message.blocks)
+        for count, response in zip(counts, found, strict=True)
+    )
+
+
+@pytest.mark.parametrize("way", ["stream_chat", "astream_chat"])
+def test_a_stream_sends_what_it_was_asked(llm: AistraleLLM, upstream: Upstream, way: str) -> None:
+    """Whatever becomes of the list until it is read."""
+    messages = user("Hello")
+
+    async def read() -> None:
+        stream = await llm.astream_chat(messages)
+        messages.append(ChatMessage(content="And?"))
+        assert [response async for response in stream]
+
+    if way == "astream_chat":
+        asyncio.run(read())
+    else:
+        stream = llm.stream_chat(messages)
+        messages.append(ChatMessage(content="And?"))
+        list(stream)
+    assert [message["content"] for message in upstream.requests[0].body["messages"]] == ["Hello"]
+
+
 def test_of_two_calls_that_are_alike_one_is_kept(upstream: Upstream) -> None:
     """Beside it as well."""
     call = {"id": "c", "type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": 1}'}}
@@ -373,6 +410,24 @@ def test_googles_log_probabilities_are_told_alike(upstream: Upstream) -> None:
         upstream.default = plain({"candidates": [said]})
         (likeliest,) = llm.complete("Hello").logprobs or ()
         assert [entry.token for entry in likeliest] == expected
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        *({"content": [{"token": "Hi"}]}, {"content": [{"token": "Hi", "logprob": None}]}, {"content": [None]}),
+        *({"content": [{"token": "Hi", "logprob": -1.0, "top_logprobs": {"a": 1}}]}, {"content": "Hi"}, ["Hi"], "Hi"),
+        *({"content": [{"token": "Hi", "logprob": -1.0, "bytes": "61"}]}, {"tokens": ["Hi"], "token_logprobs": [-1.0]}),
+    ],
+)
+def test_log_probabilities_of_another_shape_cost_no_answer(upstream: Upstream, told: Any) -> None:
+    """`raw` has them as they came."""
+    body = completion("Hi")
+    body["choices"][0]["logprobs"] = told
+    upstream.default = plain(body)
+    response = AistraleLLM(**options(upstream)).complete("Hello")
+    assert (response.text, response.logprobs or None) == ("Hi", None)
+    assert response.raw["choices"][0]["logprobs"] == told
 
 
 @pytest.mark.parametrize("way", ["stream_complete", "astream_complete"])
@@ -617,6 +672,34 @@ def test_what_cannot_be_pickled_is_left_out_and_told_of(upstream: Upstream, capl
     assert [request.headers["x-team"] for request in upstream.requests] == ["search", "search"]
 
 
+def test_a_copys_options_are_its_own(upstream: Upstream) -> None:
+    """Setting them changes no other model."""
+    llm = AistraleLLM(**options(upstream), client_options={"extra_headers": {"X-Team": "search"}})
+    for again in (copy(llm), deepcopy(llm), llm.model_copy()):
+        again.client_options["extra_headers"] = {"X-Team": "ads"}
+    assert llm.client_options == {"extra_headers": {"X-Team": "search"}}
+
+
+@pytest.mark.parametrize("kind", [AistraleLLM, AistraleEmbedding])
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("api_base", "did you mean 'base_url'"), ("modle", "did you mean 'model'"), ("zzz", "goes into client_options")],
+)
+def test_an_option_there_is_not_is_refused(kind: Any, name: str, hint: str) -> None:
+    """LlamaIndex would pass over it, and over where the call was to go."""
+    with pytest.raises(ValueError, match=f"there is no option '{name}'; .*{hint}"):
+        kind(**{name: "http://my-proxy/v1"})
+
+
+@pytest.mark.parametrize("kind", [AistraleLLM, AistraleEmbedding])
+def test_a_password_in_an_address_is_shown_to_nobody(kind: Any) -> None:
+    """Nor written."""
+    model = kind(model="m", base_url="http://ada:secretpw@models.example/v1", api_url="http://ada:secretpw@host")
+    assert "secretpw" not in f"{model!r} {model} {model.to_dict()} {model.to_payload()} {model.to_json()}"
+    assert "models.example" in repr(model)
+    assert pickle.loads(pickle.dumps(model)).base_url == "http://ada:secretpw@models.example/v1"
+
+
 def test_copies_have_connections_of_their_own(upstream: Upstream) -> None:
     """Which they keep, whatever the others ask; what a client is made with is not copied."""
     upstream.default = behave
@@ -698,6 +781,17 @@ def test_a_request_has_as_many_texts_as_the_provider_takes(upstream: Upstream, w
     model = embedding(upstream, provider="together")
     assert len(EMBEDDING[way](model, ["x"] * 70)) == 70
     assert [len(request.body["input"]) for request in upstream.requests] == [32, 32, 6]
+
+
+def test_embeddings_without_a_model_are_of_the_same_one_in_every_copy(upstream: Upstream) -> None:
+    """The provider's usual one, and none that is called unknown."""
+    upstream.default = behave
+    model = AistraleEmbedding(**options(upstream, model=None))
+    read = AistraleEmbedding.from_dict({**model.to_dict(), "api_key": SECRET})
+    for each in (model, deepcopy(model), pickle.loads(pickle.dumps(model)), read):
+        each.get_query_embedding("abc")
+    assert {request.body["model"] for request in upstream.requests} == {"text-embedding-3-small"}
+    assert len(upstream.requests) == 4
 
 
 @pytest.mark.parametrize("name", ["model", "model_name"])

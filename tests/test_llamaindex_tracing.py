@@ -4,11 +4,12 @@ import asyncio
 import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from llama_index.core import Document, Settings, SummaryIndex, VectorStoreIndex
-from llama_index.core.agent.workflow import FunctionAgent
+from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent
 from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import ChatMessage, CompletionResponse, MockLLM
@@ -20,6 +21,7 @@ from model_behaviour import behave
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 from programs import printed
 from upstream import CLOSE, HANG, Gate, Upstream, completion, events, failure, plain, stream
 from workflows.errors import WorkflowCancelledByUser
@@ -218,6 +220,80 @@ def test_an_agent_is_one_trace(upstream: Upstream, own_loop: None) -> None:
         (2, "chat gpt-test"),
     ]
     assert {group.key: group.calls for group in telemetry.summary("surface")} == {"llamaindex": 2, "sdk": 1}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of LlamaIndex's own
+def test_a_workflow_of_agents_tells_whose_turn_it_was(upstream: Upstream, spans: Spans, own_loop: None) -> None:
+    """Each turn is its agent's."""
+    upstream.default = behave
+    llm = AistraleLLM(**options(upstream, spans))
+    agents = [FunctionAgent(tools=[add], llm=llm, name=name, description=name) for name in ("adder", "teller")]
+
+    async def run() -> Any:
+        return await AgentWorkflow(agents=agents, root_agent="adder").run("What is 2 + 3?")
+
+    assert str(asyncio.run(run())) == ANSWER
+    (tree,) = spans.trees
+    assert tree.splitlines() == [
+        "invoke_workflow AgentWorkflow",
+        "  invoke_agent adder",
+        "    chat gpt-test",
+        "  chain AgentWorkflow.call_tool",
+        "    execute_tool add",
+        "  invoke_agent adder",
+        "    chat gpt-test",
+    ]
+
+
+class Patient:
+    """Somebody's own step, which makes do without an answer."""
+
+    def __init__(self, llm: AistraleLLM) -> None:
+        self._llm = llm
+
+    @get_dispatcher("patience").span
+    async def ask(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._llm.achat([ChatMessage(content="Hello")]), 0.05)
+
+
+def test_a_step_that_makes_do_without_an_answer_went_well(upstream: Upstream, spans: Spans) -> None:
+    """It was not cancelled, the call was."""
+    upstream.default = [HANG]
+    asyncio.run(Patient(AistraleLLM(**options(upstream, spans))).ask())
+    told = {span.name: (span.attributes or {}).get("aistrale.cancelled") for span in spans.finished}
+    assert told == {"chat gpt-test": True, "chain Patient.ask": None}
+
+
+def test_what_a_provider_says_of_a_prompt_is_in_no_span(upstream: Upstream, spans: Spans) -> None:
+    """Its message may quote it."""
+    secret = "MY SECRET PROMPT"
+    upstream.default = lambda request: failure(400, f"your prompt {secret!r} is too long")
+    llm = AistraleLLM(**options(upstream, spans))
+    with pytest.raises(aistrale.InvalidRequestError, match=secret):
+        SummaryIndex.from_documents(DOCUMENTS).as_query_engine(llm=llm).query(secret)
+    assert sum(span.status.status_code is StatusCode.ERROR for span in spans.finished) > 2
+    assert secret not in "".join(span.to_json() for span in spans.finished)
+
+
+@pytest.mark.parametrize("instrumented", [False, True])
+@pytest.mark.usefixtures("keeping")
+def test_a_stream_lies_below_the_span_it_was_asked_for_in(upstream: Upstream, instrumented: bool) -> None:
+    """Wherever it is read, and with the session that is named there."""
+    upstream.default, spans = behave, Spans()
+    if instrumented:
+        instrument(spans.provider)
+    tracer = spans.provider.get_tracer("app")
+    llm = AistraleLLM(**options(upstream, spans))
+    with tracer.start_as_current_span("request"):
+        stream = llm.stream_chat([ChatMessage(content="Hello")])
+    with tracer.start_as_current_span("response"), instrument_tags({"session_id": "s-1"}):
+        list(stream)
+    uninstrument()
+    call = spans.named("chat gpt-test")
+    assert call.parent is not None
+    assert call.parent.span_id == spans.named("request").context.span_id
+    assert (call.attributes or {}).get("session.id") == ("s-1" if instrumented else None)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of LlamaIndex's own

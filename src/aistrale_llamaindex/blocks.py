@@ -76,7 +76,8 @@ def is_elsewhere(block: BaseContentBlock) -> bool:
     """Whether reading a block may wait for a disk or a network."""
     if isinstance(block, CitableBlock):
         return any(map(is_elsewhere, block.content))
-    return getattr(block, "path", None) is not None or getattr(block, "url", None) is not None
+    is_fetched = isinstance(block, AudioBlock) and block.url is not None  # others go by their address
+    return is_fetched or getattr(block, "path", None) is not None
 
 
 def _inline(block: ImageBlock | VideoBlock | DocumentBlock, mime: str) -> str:

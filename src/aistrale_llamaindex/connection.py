@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
-from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr, SecretStr
+from llama_index.core.bridge.pydantic import (
+    BaseModel,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    field_serializer,
+    model_validator,
+)
 
 from aistrale.client import AsyncClient, Client
 from aistrale.gateway.known import routed
+from aistrale.providers.profile import without_credentials
 from aistrale_llamaindex.surface import SURFACE
 
 logger = logging.getLogger("aistrale")
@@ -47,12 +56,17 @@ class _Opened:
         return _Opened, ()
 
 
+_OF_OTHERS = {"api_base": "base_url", "engine": "model", "request_timeout": "timeout"}
+"""Options of LlamaIndex's other integrations, and what they are here."""
+_ELSEWHERE = "what else aistrale.Client takes goes into client_options"
+
+
 class Connection(BaseModel):
     """Where calls go. All of it may be left out: the configuration and the environment say the rest.
 
     model: with its provider as "openai/gpt-4o", or provider= beside it. api_url: an Aistrale server; without one calls
-    go straight to the providers. client_options: whatever else `aistrale.Client` takes; like the key, they are not in
-    what is serialized or shown.
+    go straight to the providers. client_options: whatever else `aistrale.Client` takes; like the key, and like a
+    password in an address, they are not in what is serialized or shown. An option there is not is refused.
     """
 
     model: str | None = None
@@ -66,15 +80,34 @@ class Connection(BaseModel):
     client_options: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
     _opened: _Opened = PrivateAttr(default_factory=_Opened)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _known_alone(cls, given: Any) -> Any:
+        """LlamaIndex passes over what it does not know, and with it over where calls were to go."""
+        if isinstance(given, dict):
+            for name in given.keys() - {*cls.model_fields, "class_name"}:
+                close = difflib.get_close_matches(name, [*cls.model_fields, *_OF_OTHERS], 1)
+                hint = f"did you mean {_OF_OTHERS.get(close[0], close[0])!r}?" if close else _ELSEWHERE
+                raise ValueError(f"there is no option {name!r}; {hint}")
+        return given
+
+    @field_serializer("api_url", "base_url")
+    def _shown(self, address: str | None) -> str | None:
+        return None if address is None else without_credentials(address)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, self._shown(value) if name in ("api_url", "base_url") else value
+
     def __copy__(self) -> Self:
         copied = super().__copy__()
-        copied._opened = _Opened()
+        copied._opened, copied.client_options = _Opened(), dict(self.client_options)
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """What its client is made with, such as a tracer provider, is not to be copied."""
         known = {} if memo is None else memo
-        known[id(self.client_options)] = self.client_options
+        known[id(self.client_options)] = dict(self.client_options)
         return super().__deepcopy__(known)
 
     def __getstate__(self) -> dict[str, Any]:

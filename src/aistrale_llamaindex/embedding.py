@@ -12,6 +12,13 @@ from llama_index.core.bridge.pydantic import Field, model_validator
 from aistrale_llamaindex.connection import Connection
 from aistrale_llamaindex.surface import SURFACE
 
+_UNNAMED = "unknown"
+"""What LlamaIndex says of a model without a name."""
+
+
+def _named(name: Any) -> Any:
+    return None if name == _UNNAMED else name
+
 
 class AistraleEmbedding(Connection, BaseEmbedding):
     """Vectors of texts.
@@ -31,15 +38,15 @@ class AistraleEmbedding(Connection, BaseEmbedding):
         """LlamaIndex calls the model `model_name`."""
         if not isinstance(given, dict):
             return given
-        name = given.get("model") or given.get("model_name")
-        return {**given, "model": name, "model_name": name or "unknown"}
+        name = given.get("model") or _named(given.get("model_name"))
+        return {**given, "model": name, "model_name": name or _UNNAMED}
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name == "model":
-            super().__setattr__("model_name", value or "unknown")
+            super().__setattr__("model_name", value or _UNNAMED)
         elif name == "model_name":
-            super().__setattr__("model", value)
+            super().__setattr__("model", _named(value))
 
     @classmethod
     def class_name(cls) -> str:

@@ -32,17 +32,16 @@ from aistrale.contract import Handlers
 from aistrale.exceptions import OutputError
 from aistrale.gateway.known import context_window
 from aistrale.models import CompletionRequest, Prompt
-from aistrale.providers.history import with_first_call
 from aistrale.tracing.tracer import current_span, parent_since
 from aistrale_llamaindex.blocks import is_elsewhere
 from aistrale_llamaindex.connection import Connection
 from aistrale_llamaindex.messages import (
-    KEPT,
     Growing,
     GrowingChat,
     GrowingText,
     Response_co,
     completion_of,
+    keep_first_call,
     messages_of,
     response_of,
 )
@@ -108,11 +107,13 @@ class AistraleLLM(Connection, CustomLLM, FunctionCallingLLM):
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        return self._streamed(GrowingChat(), current_span(), self._chat, messages, kwargs)
+        answer = GrowingChat(kwargs.get("parallel_tool_calls") is False)
+        return self._streamed(answer, current_span(), self._chat, list(messages), kwargs)
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
-        return self._astreamed(GrowingChat(), current_span(), self._achat, messages, kwargs)
+        answer = GrowingChat(kwargs.get("parallel_tool_calls") is False)
+        return self._astreamed(answer, current_span(), self._achat, list(messages), kwargs)
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
@@ -135,7 +136,7 @@ class AistraleLLM(Connection, CustomLLM, FunctionCallingLLM):
     def _streamed(
         self, answer: Growing[Response_co], above: SpanContext, ask: Callable[..., _Request], *asked: Any
     ) -> Generator[Response_co, None, None]:
-        with self.client.core.gateway.stream(*_below(above, ask(*asked))) as stream:
+        with self.client.core.gateway.stream(*self._below(above, ask(*asked))) as stream:
             for chunk in stream:
                 if (response := answer.add(chunk)) is not None:
                     yield response
@@ -144,11 +145,18 @@ class AistraleLLM(Connection, CustomLLM, FunctionCallingLLM):
     async def _astreamed(
         self, answer: Growing[Response_co], above: SpanContext, ask: Callable[..., Awaitable[_Request]], *asked: Any
     ) -> AsyncGenerator[Response_co, None]:
-        async with self.client.core.gateway.astream(*_below(above, await ask(*asked))) as stream:
+        async with self.client.core.gateway.astream(*self._below(above, await ask(*asked))) as stream:
             async for chunk in stream:
                 if (response := answer.add(chunk)) is not None:
                     yield response
             yield answer.whole(stream.completion)
+
+    def _below(self, above: SpanContext, asked: _Request) -> _Request:
+        """A call that begins now, below the span it was asked for in."""
+        request, handlers = asked
+        if (parent := parent_since(above, self.client_options.get("tracer_provider"))) is not None:
+            request = replace(request, options=replace(request.options, parent=parent))
+        return request, handlers
 
     def _chat(self, messages: Sequence[ChatMessage], given: Mapping[str, Any]) -> _Request:
         request, handlers = self._request(messages_of(messages), given)
@@ -212,7 +220,7 @@ class AistraleLLM(Connection, CustomLLM, FunctionCallingLLM):
     ) -> ChatResponse:
         """Of several calls where one was wanted, the first: not every provider can be told."""
         if not allow_parallel_tool_calls:
-            _keep_first_call(response.message)
+            keep_first_call(response.message)
         return response
 
     def get_tool_calls_from_response(
@@ -265,25 +273,6 @@ class AistraleLLM(Connection, CustomLLM, FunctionCallingLLM):
         if "tool_required" in kwargs:  # by LlamaIndex's program for shapes, which says so
             history = self._extend_messages(history)
         return await super().apredict_and_call(tools, user_msg, history, verbose, **kwargs)
-
-
-def _below(above: SpanContext, asked: _Request) -> _Request:
-    """A call that begins now, below the span it was made in, unless it is part of another."""
-    request, handlers = asked
-    if (parent := parent_since(above)) is not None:
-        request = replace(request, options=replace(request.options, parent=parent))
-    return request, handlers
-
-
-def _keep_first_call(message: ChatMessage) -> None:
-    calls = [at for at, block in enumerate(message.blocks) if isinstance(block, ToolCallBlock)]
-    if len(calls) < 2:
-        return
-    message.blocks = [block for at, block in enumerate(message.blocks) if at not in calls[1:]]
-    more = message.additional_kwargs
-    more["tool_calls"] = more["tool_calls"][:1]
-    if kept := more.get(KEPT):
-        more[KEPT] = with_first_call(kept)
 
 
 def _parsed(arguments: dict[str, Any] | str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from llama_index.core.base.llms.types import (
 
 from aistrale.exceptions import OutputError
 from aistrale.models import JSON, Chunk, Completion, Message, ReasoningBlock, ToolCall
-from aistrale.providers.history import from_kept, to_kept
+from aistrale.providers.history import from_kept, to_kept, with_first_call
 from aistrale_llamaindex.blocks import blocks_of, content_of
 
 KEPT = "aistrale"
@@ -146,6 +146,19 @@ def call_as_dict(call: ToolCall) -> JSON:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
+def keep_first_call(message: ChatMessage) -> None:
+    """Take all calls out of an answer but the first."""
+    calls = [at for at, block in enumerate(message.blocks) if isinstance(block, ToolCallBlock)]
+    if len(calls) < 2:
+        return
+    message.blocks = [block for at, block in enumerate(message.blocks) if at not in calls[1:]]
+    more = message.additional_kwargs
+    if "tool_calls" in more:
+        more["tool_calls"] = more["tool_calls"][:1]
+    if kept := more.get(KEPT):
+        more[KEPT] = with_first_call(kept)
+
+
 def response_of(completion: Completion, **more: Any) -> ChatResponse:
     """An answer as a chat's response."""
     return ChatResponse(
@@ -173,6 +186,13 @@ def logprobs_of(completion: Completion) -> list[list[LogProb]] | None:
     told = completion.choices[0].logprobs if completion.choices else None
     if not told:
         return None
+    try:
+        return _logprobs(told)
+    except (KeyError, TypeError, AttributeError, ValueError):  # of another shape: `raw` has them as they came
+        return None
+
+
+def _logprobs(told: JSON) -> list[list[LogProb]]:
     if "content" in told:  # OpenAI's
         return [
             [_logprob(other, "logprob") for other in token.get("top_logprobs") or (token,)]
@@ -250,8 +270,9 @@ class GrowingText:
 
 @dataclass(slots=True)
 class GrowingChat:
-    """The answer to messages."""
+    """The answer to messages. calls_once: of several calls it is the first, where a provider was not to make more."""
 
+    calls_once: bool = False
     text: str = ""
     reasoning: str = ""
     calls: dict[int, ToolCall] = field(default_factory=dict)
@@ -270,6 +291,8 @@ class GrowingChat:
                 arguments=known.arguments + piece.arguments,
             )
         calls: Sequence[ToolCall] = [self.calls[index] for index in sorted(self.calls)]
+        if self.calls_once:
+            calls = calls[:1]
         blocks: list[BaseContentBlock] = [ThinkingBlock(content=self.reasoning)] if self.reasoning else []
         if self.text:
             blocks.append(TextBlock(text=self.text))
@@ -282,7 +305,10 @@ class GrowingChat:
         )
 
     def whole(self, completion: Completion) -> ChatResponse:
-        return response_of(completion, delta="")
+        response = response_of(completion, delta="")
+        if self.calls_once:
+            keep_first_call(response.message)
+        return response
 
 
 def _thinking(chunk: Chunk) -> JSON:

@@ -28,7 +28,7 @@ class Step:
     parent: the step it is part of. span: its own; None for what is only a part of the step around it. owner: whose step
     it is. stream: what it returned, if that goes on; it is_own where it is a generator of somebody's own, which may go
     on when a step of it has ended. below: how many steps of it are open. is_left: whether LlamaIndex has left it.
-    cancelled: what a step of it was cancelled by, the last that ended.
+    gave_way: whether it was left because its task is cancelled; lost: whether that is so of the last step of it.
     """
 
     parent: str | None
@@ -39,7 +39,8 @@ class Step:
     below: int = 0
     is_left: bool = False
     error: BaseException | None = None
-    cancelled: asyncio.CancelledError | None = None
+    gave_way: bool = False
+    lost: bool = False
 
 
 class Steps:
@@ -79,8 +80,8 @@ class Steps:
                 step.stream, step.is_own = weakref.ref(result), not _is_of_llamaindex(result)
                 weakref.finalize(result, self.finish, id, is_cut_off=not step.is_own).atexit = False
             else:
-                if result is None:  # what a workflow makes of a step that is cancelled
-                    step.error = step.error or step.cancelled
+                if result is None and (step.lost or _is_being_cancelled()):  # what a workflow makes of such a step
+                    step.gave_way, step.error = True, step.error or asyncio.CancelledError()
                 step.is_left = True
                 self._end_if_over(id, step)
 
@@ -114,7 +115,7 @@ class Steps:
         if above is None or step.parent is None:
             return
         above.below -= 1
-        above.cancelled = step.error if isinstance(step.error, asyncio.CancelledError) else None
+        above.lost = step.gave_way
         if above.stream is not None and not above.below and not above.is_own:  # it streams what this step did
             above.is_left, above.stream = True, None
         self._end_if_over(step.parent, above)
@@ -166,15 +167,28 @@ class Steps:
                     yield id, frame
 
     def after_fork(self) -> None:
-        """In a child: another thread of its parent may have held the lock."""
+        """In a child: another thread of its parent may have held the lock, and what is open is the parent's to end."""
         self._lock = threading.RLock()
+        self._steps.clear()
 
 
 def _is_of_llamaindex(stream: Any) -> bool:
     """Whether a generator, not begun yet, is of LlamaIndex's code, or of ours."""
     frame = getattr(stream, "gi_frame", None) or getattr(stream, "ag_frame", None)
     name = "" if frame is None else str(frame.f_globals.get("__name__"))
-    return name.startswith(("llama_index", "aistrale_llamaindex"))
+    return name.partition(".")[0] in _LLAMAINDEX
+
+
+_LLAMAINDEX = ("llama_index", "llama_index_instrumentation", "aistrale_llamaindex")
+
+
+def _is_being_cancelled() -> bool:
+    """Whether the task that runs is to end."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # there is no event loop
+        return False
+    return task is not None and task.cancelling() > 0
 
 
 def _end(step: Step, *, is_cut_off: bool) -> None:
@@ -184,7 +198,7 @@ def _end(step: Step, *, is_cut_off: bool) -> None:
     if is_cut_off or (error is not None and is_cancelled(error)):
         step.span.set({"aistrale.cancelled": True})
         error = None
-    step.span.end(None if error is None else error_type(error), None if error is None else str(error))
+    step.span.end(None if error is None else error_type(error))  # what it says may quote the prompt
 
 
 steps = Steps()

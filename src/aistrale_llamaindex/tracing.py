@@ -38,7 +38,9 @@ _EMBEDDINGS = frozenset(
 _PARTS = frozenset(("split_text", "split_text_metadata_aware", "get_response", "aget_response"))
 """Steps that say no more than the one around them."""
 _BETWEEN = frozenset(
-    f"BaseWorkflowAgent.{name}" for name in ("init_run", "setup_agent", "parse_agent_output", "aggregate_tool_results")
+    f"{owner}.{name}"
+    for owner in ("BaseWorkflowAgent", "AgentWorkflow")
+    for name in ("init_run", "setup_agent", "parse_agent_output", "aggregate_tool_results")
 )
 """What an agent does between asking its model and calling tools: nothing that takes a while."""
 _QUERIES = frozenset(("query", "aquery", "chat", "achat", "stream_chat", "astream_chat"))
@@ -67,7 +69,8 @@ class _SpanHandler(BaseSpanHandler[BaseSpan]):
         **kwargs: Any,
     ) -> BaseSpan | None:
         parent = parent_span_id if parent_span_id in steps else steps.running()
-        found = _described(id_[:-_UUID], instance, is_root=parent is None)
+        agent = getattr(bound_args.arguments.get("ev"), "current_agent_name", None)
+        found = _described(id_[:-_UUID], instance, agent, is_root=parent is None)
         span = None
         if found is not None and not (found[1] == "client" and steps.is_told_of(parent, instance)):
             name, kind, attributes = found
@@ -123,8 +126,13 @@ class _EventHandler(BaseEventHandler):
 _ENDS = frozenset(("LLMChatEndEvent", "LLMCompletionEndEvent", "ExceptionEvent"))
 
 
-def _described(step: str, instance: Any, *, is_root: bool) -> tuple[str, Kind, dict[str, Any]] | None:
-    """The name, the kind and the attributes of a step's span; None for what is a part of the step around it."""
+def _described(
+    step: str, instance: Any, agent: str | None, *, is_root: bool
+) -> tuple[str, Kind, dict[str, Any]] | None:
+    """The name, the kind and the attributes of a step's span; None for what is a part of the step around it.
+
+    agent: whose turn it is, in a step of a workflow of agents.
+    """
     owner, _, method = step.rpartition(".")
     if method == "__call__":
         step = owner
@@ -146,13 +154,18 @@ def _described(step: str, instance: Any, *, is_root: bool) -> tuple[str, Kind, d
         name = instance.metadata.get_name()
         attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name, "gen_ai.tool.type": "function"}
         return f"execute_tool {name}", "internal", attributes
-    if method == "run" and hasattr(instance, "run_agent_step"):
-        name = getattr(instance, "name", None) or owner
-        return f"invoke_agent {name}", "internal", {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name}
+    if method == "run" and hasattr(instance, "run_agent_step") and not hasattr(instance, "agents"):
+        return _agent(getattr(instance, "name", None) or owner)
+    if step == "AgentWorkflow.run_agent_step" and agent is not None:
+        return _agent(agent)
     if is_root and (method in _QUERIES or method == "run"):
         attributes = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": owner}
         return f"invoke_workflow {owner}", "internal", attributes
     return f"chain {step}", "internal", {"aistrale.chain.name": step}
+
+
+def _agent(name: str) -> tuple[str, Kind, dict[str, Any]]:
+    return f"invoke_agent {name}", "internal", {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name}
 
 
 def _model(operation: str, instance: Any, model: str | None) -> tuple[str, Kind, dict[str, Any]]:

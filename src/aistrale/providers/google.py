@@ -31,7 +31,7 @@ from aistrale.models import (
 )
 from aistrale.providers.errors import decode_error_body
 from aistrale.providers.history import arguments_object, calls_of, check_has_turn, in_writing, made_up_id, strict_json
-from aistrale.providers.merge import deep_merge, merge_delta
+from aistrale.providers.merge import deep_merge, extend_lists
 from aistrale.providers.numbers import count
 from aistrale.providers.parts import Media, media_of, neutral_parts
 from aistrale.providers.profile import Route
@@ -409,10 +409,10 @@ class GoogleStreamDecoder:
         before = sum("functionCall" in part for part in whole["content"]["parts"])
         for part in parts:
             _append_part(whole["content"]["parts"], part)
-        likely = _log_probabilities(whole.get("logprobsResult"), candidate.get("logprobsResult"))
-        whole.update({key: value for key, value in candidate.items() if key != "content"})
-        if likely is not None:
-            whole["logprobsResult"] = likely
+        whole.update({key: value for key, value in candidate.items() if key not in ("content", "logprobsResult")})
+        if likely := candidate.get("logprobsResult"):
+            known = whole.setdefault("logprobsResult", {})
+            extend_lists(known, {**likely, **_sum("logProbabilitySum", known, likely)})
         piece = decode_parts(parts, None, index)
         calls = tuple(
             ToolCallChunk(
@@ -430,12 +430,10 @@ class GoogleStreamDecoder:
         return None
 
 
-def _log_probabilities(before: JSON | None, piece: JSON | None) -> JSON | None:
-    """How likely the tokens so far were, with those of a further piece."""
-    joined: JSON | None = merge_delta(before, piece)
-    if before and piece and "logProbabilitySum" in before and "logProbabilitySum" in piece:
-        return {**(joined or {}), "logProbabilitySum": before["logProbabilitySum"] + piece["logProbabilitySum"]}
-    return joined
+def _sum(name: str, *parts: JSON) -> JSON:
+    """A number that adds up over pieces."""
+    numbers = [part[name] for part in parts if isinstance(part.get(name), int | float)]
+    return {name: sum(numbers)} if numbers else {}
 
 
 def _call_id(part: JSON, body: JSON, index: int, position: int) -> str:

@@ -76,9 +76,9 @@ def from_kept(kept: Any) -> Message | None:
 
 def with_first_call(kept: JSON) -> JSON:
     """An answer that was kept, as it were had it called one tool."""
-    own = {protocol: _with_first_call(content) for protocol, content in kept.get("provider_content", {}).items()}
+    own = {protocol: _with_first_call(content) for protocol, content in (kept.get("provider_content") or {}).items()}
     more = {"provider_content": own} if own else {}
-    return {**kept, "tool_calls": kept["tool_calls"][:1], **more}
+    return {**kept, "tool_calls": (kept.get("tool_calls") or [])[:1], **more}
 
 
 def _with_first_call(own: Any) -> Any:

@@ -40,6 +40,17 @@ def merge_delta(before: Any, piece: Any, key: str = "") -> Any:
     return piece
 
 
+def extend_lists(whole: JSON, piece: JSON) -> None:
+    """Add a piece to what is our own: its lists go on, in the time their entries take, and all else is the last."""
+    for name, value in piece.items():
+        if isinstance(value, list) and isinstance(whole.get(name), list):
+            whole[name] += value
+        elif isinstance(value, list):
+            whole[name] = list(value)
+        elif value is not None or name not in whole:
+            whole[name] = value
+
+
 def _merge_lists(before: list[Any], pieces: list[Any]) -> list[Any]:
     joined = list(before)
     for piece in pieces:

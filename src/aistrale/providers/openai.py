@@ -37,7 +37,7 @@ from aistrale.models import (
 )
 from aistrale.providers.errors import decode_error_body
 from aistrale.providers.history import fit_id, in_writing, made_up_id
-from aistrale.providers.merge import deep_merge, merge_delta
+from aistrale.providers.merge import deep_merge, extend_lists, merge_delta
 from aistrale.providers.numbers import count, dollars
 from aistrale.providers.parts import neutral_parts
 from aistrale.providers.profile import Profile, Route
@@ -414,7 +414,7 @@ class OpenAIStreamDecoder:
         delta = choice.get("delta") or {}
         text, reasoning, calls = parts.add(delta)
         if choice.get("logprobs"):
-            parts.logprobs = merge_delta(parts.logprobs, choice["logprobs"])
+            extend_lists(parts.logprobs, choice["logprobs"])
         reason = choice.get("finish_reason")
         if reason:
             self.complete = True
@@ -429,7 +429,7 @@ class _ChoiceParts:
 
     def __init__(self, response_id: str | None, index: int) -> None:
         self.finish_reason: str | None = None
-        self.logprobs: JSON | None = None
+        self.logprobs: JSON = {}
         self._id, self._index = response_id, index
         self._texts: dict[str, list[str]] = {}
         self._calls: list[JSON] = []
@@ -467,7 +467,7 @@ class _ChoiceParts:
         message: JSON = {"role": "assistant", "content": None, **texts, **self._other}
         if self._calls:
             message["tool_calls"] = self._calls
-        about = {} if self.logprobs is None else {"logprobs": self.logprobs}
+        about = {"logprobs": self.logprobs} if self.logprobs else {}
         return {"index": index, "message": message, **about, "finish_reason": self.finish_reason}
 
     def _function_call_piece(self, piece: JSON) -> ToolCallChunk:

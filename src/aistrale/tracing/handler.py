@@ -64,7 +64,7 @@ class TelemetryHandler(CallbackHandler):
         self._capture = _captures() if capture_content is None else capture_content
 
     def on_start(self, call: Call) -> None:
-        if enclosures and call.request.options.parent is None:
+        if enclosures:
             call.request = _enclosed(call.request, self._tracer.enclosure)
         span = self._tracer.start(_name(call), "client", start_attributes(call), call.request.options.parent)
         call.state[self] = _Open(span, where(call))
@@ -127,7 +127,8 @@ def _enclosed(request: CompletionRequest | EmbeddingRequest, within: Enclosure) 
         return request
     options = request.options
     session, user = options.session_id or within.session_id, options.user_id or within.user_id
-    return replace(request, options=replace(options, parent=within.parent, session_id=session, user_id=user))
+    parent = options.parent or within.parent
+    return replace(request, options=replace(options, parent=parent, session_id=session, user_id=user))
 
 
 def _name(call: Call) -> str:

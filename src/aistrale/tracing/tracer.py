@@ -42,10 +42,14 @@ def current_span() -> SpanContext:
     return trace.get_current_span().get_span_context()
 
 
-def parent_since(above: SpanContext) -> SpanContext | None:
-    """The parent of a call that was made below a span and begins only now; None where it is part of what runs now."""
-    is_within = current_span().is_valid or any(ask(None) for ask in enclosures)
-    return None if is_within or not above.is_valid else above
+def parent_since(above: SpanContext, provider: trace.TracerProvider | None) -> SpanContext | None:
+    """The parent of a call that was asked for below a span and begins only now; None where a framework names it.
+
+    provider: the application's, instead of the global one.
+    """
+    found = (ask(provider) for ask in enclosures)
+    is_named = any(enclosure is not None and enclosure.parent is not None for enclosure in found)
+    return None if is_named or not above.is_valid else above
 
 
 class Tracer:

@@ -130,7 +130,16 @@ def _close_soon(of_loop: weakref.ref[asyncio.AbstractEventLoop], session: aiohtt
     loop = of_loop()
     if loop is not None and not session.closed and pid == os.getpid():
         with suppress(RuntimeError):  # it is closed, and its connections with it
-            loop.call_soon_threadsafe(lambda: loop.create_task(session.close()))
+            loop.call_soon_threadsafe(_close_in, loop, session)
+
+
+def _close_in(loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession) -> None:
+    closing = loop.create_task(session.close())
+    _closing.add(closing)  # an event loop forgets tasks that nobody remembers
+    closing.add_done_callback(_closing.discard)
+
+
+_closing: set[asyncio.Task[None]] = set()
 
 
 class AiohttpResponse:
