@@ -8,7 +8,18 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Select, and_, bindparam, delete, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    literal_column,
+    select,
+    tuple_,
+    update,
+)
 
 from aistrale.prices import MOST_DOLLARS, Cost
 from aistrale.records import Summary
@@ -151,14 +162,20 @@ class SpanStore:
 
     def trace(self, trace_id: str) -> list[Span]:
         """All spans of a trace, by their start."""
-        query = select(*_WHOLE).where(spans.c.trace_id == trace_id).order_by(spans.c.start_time, spans.c.span_id)
         with self._database.read() as connection:
+            of_trace = spans.c.trace_id == trace_id
+            if connection.dialect.name == "sqlite":  # in the order of the file: their ids would lead all over it
+                of_trace = _ROWID.in_(select(_ROWID).where(of_trace))
+            query = select(*_WHOLE).where(of_trace).order_by(spans.c.start_time, spans.c.span_id)
             return [_span(row) for row in connection.execute(query)]
 
     def summary(self, by: str, filter: SpanFilter) -> list[Summary]:
         """Calls added up for each value of `by`; see summaries.py."""
         with self._database.read() as connection:
             return summary(connection, by, filter)
+
+
+_ROWID: ColumnElement[int] = literal_column("spans.rowid")
 
 
 def _newest(filter: SpanFilter) -> Select[Any]:
