@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from aistrale.version import __version__
@@ -12,6 +13,7 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         print(f"aistrale {__version__}")  # noqa: T201 - this is the answer
         return
+    gc.set_threshold(100_000)  # commands are short: looking for garbage would be a third of what a large trace takes
     try:
         from aistrale_cli.app import app
     except ModuleNotFoundError as error:
