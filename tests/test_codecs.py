@@ -79,6 +79,14 @@ def test_how_likely_tokens_were_comes_with_them() -> None:
     assert streamed.completion.choices == read("openai", choice).choices
 
 
+@pytest.mark.parametrize("odd", ["Hi", [1], 0.5])
+def test_log_probabilities_of_another_shape_break_no_stream(odd: Any) -> None:
+    """They are passed over."""
+    piece = event({"content": "Hi"}, reason="stop")
+    piece["choices"][0]["logprobs"] = odd
+    assert read_stream("openai", piece, DONE).completion.text == "Hi"
+
+
 def test_a_refusal_is_not_the_text() -> None:
     """A refusal stands beside the content, which is null."""
     refused, _ = openai(

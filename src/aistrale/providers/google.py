@@ -410,7 +410,7 @@ class GoogleStreamDecoder:
         for part in parts:
             _append_part(whole["content"]["parts"], part)
         whole.update({key: value for key, value in candidate.items() if key not in ("content", "logprobsResult")})
-        if likely := candidate.get("logprobsResult"):
+        if isinstance(likely := candidate.get("logprobsResult"), dict):
             known = whole.setdefault("logprobsResult", {})
             extend_lists(known, {**likely, **_sum("logProbabilitySum", known, likely)})
         piece = decode_parts(parts, None, index)

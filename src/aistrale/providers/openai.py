@@ -413,8 +413,8 @@ class OpenAIStreamDecoder:
             parts = self._choices[index] = _ChoiceParts(self._head.get("id"), index)
         delta = choice.get("delta") or {}
         text, reasoning, calls = parts.add(delta)
-        if choice.get("logprobs"):
-            extend_lists(parts.logprobs, choice["logprobs"])
+        if isinstance(likely := choice.get("logprobs"), dict):
+            extend_lists(parts.logprobs, likely)
         reason = choice.get("finish_reason")
         if reason:
             self.complete = True
