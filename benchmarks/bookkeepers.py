@@ -23,12 +23,16 @@ from benchmarks.contenders import KEY, MODEL, PROMPT, Call, LostSpansError, Open
 from benchmarks.upstream import TEXT
 
 
-@contextmanager
-def unobserved_run(base_url: str) -> Iterator[Ready[Call]]:
+def _client(base_url: str, **more: Any) -> Any:
     import aistrale
 
-    options = {"provider": "openai", "base_url": base_url, "api_key": KEY, "model": MODEL}
-    with aistrale.Client(**options, telemetry=False) as client:
+    return aistrale.Client(provider="openai", base_url=base_url, api_key=KEY, model=MODEL, **more)
+
+
+@contextmanager
+def unobserved_run(base_url: str) -> Iterator[Ready[Call]]:
+
+    with _client(base_url, telemetry=False) as client:
         yield Ready(lambda: len(client.run(PROMPT).text))
 
 
@@ -95,11 +99,8 @@ def sdk_run(base_url: str) -> Iterator[Ready[Call]]:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.trace import SpanKind
 
-    import aistrale
-
     asked = _asked(base_url)
-    options = {"provider": "openai", "base_url": base_url, "api_key": KEY, "model": MODEL}
-    with TemporaryDirectory() as folder, aistrale.Client(**options, telemetry=False) as client:
+    with TemporaryDirectory() as folder, _client(base_url, telemetry=False) as client:
         table, provider = _OneTable(f"{folder}/spans.db"), TracerProvider()
         provider.add_span_processor(BatchSpanProcessor(_exporter(table), max_queue_size=20_000))
         tracer = provider.get_tracer("bare")
@@ -251,11 +252,9 @@ def _answered(answer: Any) -> dict[str, Any]:
 @contextmanager
 def bare_run(base_url: str) -> Iterator[Ready[Call]]:
     """The least that keeps a call: a dict in a queue, and its JSON in one table."""
-    import aistrale
 
-    options = {"provider": "openai", "base_url": base_url, "api_key": KEY, "model": MODEL}
     asked = _asked(base_url)
-    with aistrale.Client(**options, telemetry=False) as client, _keeping(_OneTableOfJSON) as (queue, settle, audit):
+    with _client(base_url, telemetry=False) as client, _keeping(_OneTableOfJSON) as (queue, settle, audit):
 
         def call() -> int:
             began = time.time_ns()
@@ -275,11 +274,8 @@ def least_run(base_url: str) -> Iterator[Ready[Call]]:
     from opentelemetry import trace
     from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
-    import aistrale
-
-    options = {"provider": "openai", "base_url": base_url, "api_key": KEY, "model": MODEL}
     asked, tracer = _asked(base_url), trace.get_tracer("least")
-    with aistrale.Client(**options, telemetry=False) as client, _keeping(_Books) as (queue, settle, audit):
+    with _client(base_url, telemetry=False) as client, _keeping(_Books) as (queue, settle, audit):
 
         def call() -> int:
             above = trace.get_current_span().get_span_context()
@@ -305,9 +301,8 @@ def booked_run(base_url: str) -> Iterator[Ready[Call]]:
     from aistrale.store.location import database_url
     from aistrale.tracing.books import bring_up_to_date
 
-    options = {"provider": "openai", "base_url": base_url, "api_key": KEY, "model": MODEL}
     surface = f"bench {os.getpid()}"
-    with aistrale.Client(**options, telemetry="store", surface=surface) as client:
+    with _client(base_url, telemetry="store", surface=surface) as client:
 
         def audit(calls: int) -> str:
             found = sum(group.calls for group in aistrale.telemetry.summary(surface=surface))
@@ -357,12 +352,10 @@ DOWN: Mapping[str, Callable[[], AbstractContextManager[str]]] = {"refusing": ref
 def _sending_to(down: Callable[[], AbstractContextManager[str]]) -> Opener:
     @contextmanager
     def run(base_url: str) -> Iterator[Ready[Call]]:
-        import aistrale
 
-        options = {"provider": "openai", "base_url": base_url, "api_key": KEY, "model": MODEL}
         with down() as address:
             os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = address
-            with aistrale.Client(**options, telemetry="otlp") as client:
+            with _client(base_url, telemetry="otlp") as client:
                 yield Ready(lambda: len(client.run(PROMPT).text))
 
     return run

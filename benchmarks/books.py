@@ -110,6 +110,24 @@ def _record(store: Any, batch: Sequence[Any]) -> float:
     return time.perf_counter() - started
 
 
+_LOOKS = (
+    ("library", "to compare: SQLAlchemy imported and no more, seconds, cold", "import sqlalchemy"),
+    ("query", "query(last='24h'), seconds, cold", "aistrale.telemetry.query(last='24h')"),
+    ("query rare", "query(model='nope'), seconds, cold", "aistrale.telemetry.query(model='nope')"),
+    ("query dear", "query(min_cost=...) of a few, seconds, cold", "aistrale.telemetry.query(min_cost='0.0099999')"),
+    ("query slow", "query(min_latency=...) of a few, seconds, cold", "aistrale.telemetry.query(min_latency=45)"),
+    ("summary", "summary(by='model') over all, seconds, cold", "aistrale.telemetry.summary(by='model')"),
+    ("summary 24h", "summary(by='model', last='24h'), seconds, cold", "aistrale.telemetry.summary(last='24h')"),
+    (
+        "summary user",
+        "summary(by='user', last='24h'), seconds, cold",
+        "aistrale.telemetry.summary('user', last='24h')",
+    ),
+    ("budget", "budgets.set(each='user'), seconds, cold", "aistrale.budgets.set('b', 1, each='user')"),
+)
+"""Looking into a million spans: the figure, what is said of it, and the code that looks."""
+
+
 def books(size: Size, folder: Path) -> Findings:
     """Writing, finding and adding up, on SQLite."""
     figures: dict[str, Spread | None] = {}
@@ -130,21 +148,7 @@ def books(size: Size, folder: Path) -> Findings:
 
     large = f"sqlite:///{folder / 'large.db'}"
     fill(large, spans(size.spans))
-    for figure, what, code in (
-        ("library", "to compare: SQLAlchemy imported and no more, seconds, cold", "import sqlalchemy"),
-        ("query", "query(last='24h'), seconds, cold", "aistrale.telemetry.query(last='24h')"),
-        ("query rare", "query(model='nope'), seconds, cold", "aistrale.telemetry.query(model='nope')"),
-        ("query dear", "query(min_cost=...) of a few, seconds, cold", "aistrale.telemetry.query(min_cost='0.0099999')"),
-        ("query slow", "query(min_latency=...) of a few, seconds, cold", "aistrale.telemetry.query(min_latency=45)"),
-        ("summary", "summary(by='model') over all, seconds, cold", "aistrale.telemetry.summary(by='model')"),
-        ("summary 24h", "summary(by='model', last='24h'), seconds, cold", "aistrale.telemetry.summary(last='24h')"),
-        (
-            "summary user",
-            "summary(by='user', last='24h'), seconds, cold",
-            "aistrale.telemetry.summary('user', last='24h')",
-        ),
-        ("budget", "budgets.set(each='user'), seconds, cold", "aistrale.budgets.set('b', 1, each='user')"),
-    ):
+    for figure, what, code in _LOOKS:
         figures[figure] = Spread.of(_cold(large, code) for _ in range(5))
         rows.append((f"{size.spans:,} spans: {what}", figures[figure].text(".3f")))
 

@@ -46,9 +46,7 @@ class AistraleCallbackHandler(InlineHandler):
         return self
 
     def __init__(self, tracer_provider: TracerProvider | None = None) -> None:
-        config = Config()
-        found = recorders(config) if config["telemetry"] != "off" else ()
-        self._tracer = Tracer(tracer_provider, found, asks=False)
+        self._tracer = Tracer(tracer_provider, recorders(Config()), asks=False)
         self._given_provider = tracer_provider
         enclose()
 

@@ -31,9 +31,7 @@ class AistraleCallbackHandler(BaseCallbackHandler):
 
     def __init__(self, tracer_provider: TracerProvider | None = None) -> None:
         super().__init__([], [])
-        config = Config()
-        found = recorders(config) if config["telemetry"] != "off" else ()
-        self._tracer = Tracer(tracer_provider, found, asks=False)
+        self._tracer = Tracer(tracer_provider, recorders(Config()), asks=False)
         if _enclosure not in enclosures:
             enclosures.append(_enclosure)
 

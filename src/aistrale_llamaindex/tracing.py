@@ -23,6 +23,7 @@ from pydantic import PrivateAttr
 from aistrale.config import Config
 from aistrale.spans import Kind
 from aistrale.tracing.configured import recorders
+from aistrale.tracing.operations import agent_attributes, tool_attributes
 from aistrale.tracing.tracer import Enclosure, Tracer, enclosures
 from aistrale_llamaindex.steps import steps
 from aistrale_llamaindex.surface import SURFACE
@@ -152,8 +153,7 @@ def _described(
         return f"retrieval {owner}", "client", attributes
     if method in ("call", "acall", "__call__") and hasattr(getattr(instance, "metadata", None), "to_openai_tool"):
         name = instance.metadata.get_name()
-        attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name, "gen_ai.tool.type": "function"}
-        return f"execute_tool {name}", "internal", attributes
+        return f"execute_tool {name}", "internal", tool_attributes(name, None, None)
     if method == "run" and hasattr(instance, "run_agent_step") and not hasattr(instance, "agents"):
         return _agent(getattr(instance, "name", None) or owner)
     if step == "AgentWorkflow.run_agent_step" and agent is not None:
@@ -165,7 +165,7 @@ def _described(
 
 
 def _agent(name: str) -> tuple[str, Kind, dict[str, Any]]:
-    return f"invoke_agent {name}", "internal", {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name}
+    return f"invoke_agent {name}", "internal", agent_attributes(name, None)
 
 
 def _model(operation: str, instance: Any, model: str | None) -> tuple[str, Kind, dict[str, Any]]:
@@ -227,9 +227,7 @@ def instrument(tracer_provider: TracerProvider | None = None) -> None:
     tracer_provider: where spans go besides the books, instead of the application's global provider.
     """
     _take_away()
-    config = Config()
-    found = recorders(config) if config["telemetry"] != "off" else ()
-    _Installed.spans = _SpanHandler(Tracer(tracer_provider, found, asks=False))
+    _Installed.spans = _SpanHandler(Tracer(tracer_provider, recorders(Config()), asks=False))
     _Installed.events = _EventHandler()
     root = get_dispatcher()
     root.add_span_handler(_Installed.spans)

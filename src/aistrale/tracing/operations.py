@@ -43,10 +43,8 @@ def operation(
     for what, text in (("session", session), ("user", user), *attributes.items()):
         if not isinstance(text, str | None):
             raise InvalidRequestError(f"{what} must be a text, not {text!r}")
-    config = Config()
-    tracer = Tracer(recorders=recorders(config) if config["telemetry"] != "off" else ())
     about = context_attributes("sdk", session, user, listed)
-    return current(tracer, name, "internal", {**attributes, **about})
+    return current(Tracer(recorders=recorders(Config())), name, "internal", {**attributes, **about})
 
 
 def agent_attributes(name: str, description: str | None) -> Attributes:
