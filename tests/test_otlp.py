@@ -80,6 +80,17 @@ class Sent:
         return [span for scope in scopes for span in scope.spans]
 
 
+_addresses: set[int] = set()
+"""The ports there were collectors at: what was delivered to an address is counted as long as a process lives."""
+
+
+def _server_at_a_new_address(handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+    while (server := ThreadingHTTPServer(("127.0.0.1", 0), handler)).server_port in _addresses:
+        server.server_close()
+    _addresses.add(server.server_port)
+    return server
+
+
 class Collector:
     """Takes in OTLP over HTTP. `answers` are what it says next, status, headers and body, before it is content."""
 
@@ -92,7 +103,7 @@ class Collector:
 
     @contextmanager
     def running(self, tls: ssl.SSLContext | None = None) -> Iterator["Collector"]:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        server = _server_at_a_new_address(self._handler())
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
