@@ -750,6 +750,13 @@ def test_a_callers_header_replaces_ours_whatever_its_case(way: Way, calling: Cal
     assert {name: headers[name.lower()] for name in mine} == mine
 
 
+@sync_and_async
+def test_a_caller_may_name_the_host(way: Way, calling: Calling, upstream: Upstream) -> None:
+    """Whoever routes by it, as a proxy before several models does."""
+    assert calling(way).ask(extra_headers={"host": "models.internal"}).text
+    assert upstream.requests[0].headers["host"] == "models.internal"
+
+
 def test_a_callers_credentials_stay_with_the_provider_it_named(
     calling: Calling, upstream: Upstream, other_upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import httpx
 
@@ -56,16 +56,10 @@ class HTTPXTransport:
         timeout = timeout or DEFAULT_TIMEOUT
         started = time.monotonic()
         with typed_errors(request.url, timeout):
-            message = httpx.Request(
-                request.method,
-                _parse(request.url),
-                headers={**_COMMON_HEADERS, **request.headers},
-                content=request.body,
-                extensions={"timeout": _limits(timeout)},
-            )
+            message = _message(request, timeout)
             answer = self._pool_for(message.url).handle_request(message)
         # What is not compressed need not pass through a decoder.
-        pieces = answer.iter_bytes() if "content-encoding" in answer.headers else answer.iter_raw()
+        pieces = answer.iter_bytes() if "content-encoding" in answer.headers else _as_sent(answer)
         return HTTPXResponse(answer, pieces, request.url, timeout, started)
 
     def close(self) -> None:
@@ -216,6 +210,31 @@ class HTTPXResponse:
         if time.monotonic() >= self._deadline:
             cause = error or TimeoutError("the answer was not whole in time")
             raise_timeout(cause, f"No whole answer from {_parse(self._url).host}", self._timeout.total)
+
+
+def _as_sent(answer: httpx.Response) -> Iterator[bytes]:
+    """A body piece by piece, without what httpx's own `iter_raw` counts and cuts: streams come in small pieces."""
+    if answer.is_closed:
+        raise httpx.StreamClosed
+    yield from cast(httpx.SyncByteStream, answer.stream)
+    answer.close()
+
+
+def _message(request: HTTPRequest, timeout: Timeout) -> httpx.Request:
+    """A request in httpx's terms."""
+    url, headers, body = _parse(request.url), {**_COMMON_HEADERS, **request.headers}, request.body
+    extensions = {"timeout": _limits(timeout)}
+    if not _FRAMING.isdisjoint(map(str.lower, request.headers)):
+        return httpx.Request(request.method, url, headers=headers, content=body, extensions=extensions)
+    # As httpx would add them to what is posted; it looks for them in all the others first.
+    headers = {"Host": url.netloc.decode("ascii"), **headers, "Content-Length": str(len(body))}
+    message = httpx.Request(request.method, url, headers=headers, stream=httpx.ByteStream(body), extensions=extensions)
+    message.read()  # so that `content` is there for whoever watches httpx
+    return message
+
+
+_FRAMING = frozenset(("host", "content-length", "transfer-encoding"))
+"""Headers that say where a request goes and how long it is."""
 
 
 def _do_nothing() -> None: ...
