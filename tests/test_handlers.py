@@ -430,6 +430,21 @@ def test_an_error_of_ours_refuses_a_call_at_its_start_only(caplog: pytest.LogCap
     assert "Late.on_end raised BudgetExceededError" in caplog.text
 
 
+def test_what_a_handler_hears_of_is_looked_at_when_it_is_given() -> None:
+    """So that a method may be set on it, before; to the next call it is given anew."""
+    heard: list[str] = []
+
+    class Late(CallbackHandler):
+        def on_start(self, call: aistrale.Call) -> None:
+            self.on_end = lambda call, result: heard.append("end")  # type: ignore[method-assign]
+
+    handler = Late()
+    aistrale.run("Hello", provider="echo", callbacks=[handler])
+    assert heard == []
+    aistrale.run("Hello", provider="echo", callbacks=[handler])
+    assert heard == ["end"]
+
+
 def test_what_is_no_handler_is_refused() -> None:
     """A function or another library's handler is an error that says what to derive from."""
     with pytest.raises(ConfigurationError, match="derive from it"):

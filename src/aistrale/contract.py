@@ -49,7 +49,8 @@ class CallbackHandler:
     """Watches calls. Override what you need; each method may also be `async def` for async calls.
 
     Exactly one of `on_end` and `on_error` follows every `on_start`. An AistraleError raised in `on_start`
-    refuses the call; whatever else a handler raises is logged, and the call goes on.
+    refuses the call; whatever else a handler raises is logged, and the call goes on. Which events a handler hears of
+    is looked at when it is given to a client or to a call: a method that is set on it later is not called.
     """
 
     @property

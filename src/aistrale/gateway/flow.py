@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeAlias
 
-from aistrale.contract import Call, CallbackHandler, hears
+from aistrale.contract import Call, CallbackHandler
 from aistrale.exceptions import (
     AistraleError,
     APIError,
@@ -33,7 +33,7 @@ from aistrale.gateway.breaker import CircuitBreaker
 from aistrale.gateway.cache import Cache, as_chunks, as_hit, cache_key, is_worth_keeping
 from aistrale.gateway.pricing import price
 from aistrale.gateway.retry import RetryPolicy
-from aistrale.gateway.telling import tell
+from aistrale.gateway.telling import Audience, tell
 from aistrale.http import HTTPRequest, Timeout
 from aistrale.ids import random_bits
 from aistrale.models import JSON, Attempt, Chunk, Completion, Embedding
@@ -78,8 +78,7 @@ class Plan:
     routes: list[Route]
     encode: Callable[[Codec, Route, bool], HTTPRequest]
     decode: Callable[[Codec, JSON, Route], Any]
-    handlers: list[CallbackHandler]
-    token_handlers: list[CallbackHandler]
+    audience: Audience
     retry: RetryPolicy
     breaker: CircuitBreaker | None
     timeout: Timeout | None = None
@@ -87,7 +86,6 @@ class Plan:
     cache: Cache | None = None
     output_type: Any = None
     idempotency_key: str | None = None
-    started_handlers: list[CallbackHandler] = field(default_factory=list)
 
 
 Flow: TypeAlias = Generator[Action, Any, Any]
@@ -99,12 +97,14 @@ def flow(plan: Plan) -> Flow:
     call.started = time.perf_counter()
     _arrive(call, plan.routes[0])
     try:
-        for handler in plan.handlers:
-            if hears(handler, "on_start"):
-                about = (handler, "on_start", call)
+        for place, handler in plan.audience.starting:
+            about = (handler, "on_start", call)
+            try:
                 if pending := (yield Consult(tell, about)) if handler.blocking else tell(*about):
                     yield pending
-            plan.started_handlers.append(handler)
+            except BaseException:
+                plan.audience = plan.audience.before(place)
+                raise
         result = yield from _answer(plan)
         _finish(result, plan)
     except GeneratorExit:  # the flow itself is being collected: nobody is left to perform anything
@@ -114,9 +114,9 @@ def flow(plan: Plan) -> Flow:
             error.attempts = tuple(call.attempts)
             logger.debug("%s %s failed: %s", call.provider, call.operation, type(error).__name__)
         shown = GeneratorExit() if isinstance(error, Left) else error
-        yield from _tell_all(plan, "on_error", call, shown)
+        yield from _tell_all(plan.audience.errors, "on_error", call, shown)
         raise
-    yield from _tell_all(plan, "on_end", call, result)
+    yield from _tell_all(plan.audience.ends, "on_end", call, result)
     return result
 
 
@@ -126,12 +126,10 @@ def deferred(make_plan: Callable[[], Plan]) -> Flow:
     return (yield from flow(plan))
 
 
-def _tell_all(plan: Plan, event: str, *arguments: Any) -> Flow:
-    """Tell every handler that heard of the start, also where the call is cancelled while one of them is told."""
+def _tell_all(handlers: Iterable[CallbackHandler], event: str, *arguments: Any) -> Flow:
+    """Tell every one of them, also where the call is cancelled while one is told."""
     cancelled: BaseException | None = None
-    for handler in plan.started_handlers:
-        if not hears(handler, event):
-            continue
+    for handler in handlers:
         try:
             if pending := tell(handler, event, *arguments):
                 yield pending
@@ -268,9 +266,10 @@ def _add_headers(request: HTTPRequest, plan: Plan, route: Route) -> None:
         # One for all attempts on a route, so that a retry is not billed twice; another route asks another thing.
         plan.idempotency_key = plan.idempotency_key or f"aistrale-{random_bits(128):032x}"
         request.headers[header] = f"{plan.idempotency_key}-{plan.routes.index(route)}"
-    names = {name.lower() for name in added}
-    for name in [name for name in request.headers if name.lower() in names]:
-        del request.headers[name]
+    names = set(map(str.lower, added))
+    if not names.isdisjoint(map(str.lower, request.headers)):
+        for name in [name for name in request.headers if name.lower() in names]:
+            del request.headers[name]
     request.headers.update(added)
 
 
@@ -278,8 +277,8 @@ def _record(plan: Plan, route: Route, error: AistraleError | None, started: floa
     seconds = time.perf_counter() - started
     attempt = Attempt(route.provider, route.model, route.base_url, error, seconds, bool(opened))
     plan.call.attempts.append(attempt)
-    for handler in plan.started_handlers:
-        if hears(handler, "on_attempt") and (pending := tell(handler, "on_attempt", plan.call, attempt)):
+    for handler in plan.audience.attempts:
+        if pending := tell(handler, "on_attempt", plan.call, attempt):
             yield pending
 
 
@@ -395,7 +394,7 @@ def _emit(plan: Plan, chunks: list[Chunk]) -> Flow:
     call = plan.call
     if call.first_token is None:
         call.first_token = time.perf_counter()
-    for handler in plan.token_handlers:
+    for handler in plan.audience.tokens:
         for chunk in chunks:
             if pending := tell(handler, "on_token", call, chunk):
                 yield pending

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from aistrale.config import Config
-from aistrale.contract import EVENTS, Call, CallbackHandler, Handlers, hears
+from aistrale.contract import EVENTS, Call, CallbackHandler, Handlers
 from aistrale.exceptions import ConfigurationError
 from aistrale.gateway.batches import embedding_batches
 from aistrale.gateway.breaker import CircuitBreaker
@@ -20,6 +20,7 @@ from aistrale.gateway.prompts import is_to_be_looked_up, with_stored_prompt
 from aistrale.gateway.retry import RetryPolicy
 from aistrale.gateway.route import Router
 from aistrale.gateway.stream import AsyncCompletionStream, CompletionStream
+from aistrale.gateway.telling import Audience
 from aistrale.http import Timeout
 from aistrale.models import (
     NO_OPTIONS,
@@ -61,7 +62,7 @@ class Gateway:
         books: str | None = None,
     ) -> None:
         self._options = options
-        self._handlers = _checked(handlers)
+        self._audience = Audience(_checked(handlers))
         self._retry = retry or RetryPolicy(max_retries=config["max_retries"])
         self._breaker = breaker
         routing = ("provider", "base_url", "timeout", "max_retries", "fallbacks")
@@ -139,7 +140,7 @@ class Gateway:
     # What a call needs
 
     def _driver(self, plan: Plan) -> Driver:
-        _refuse_async(plan.handlers)
+        _refuse_async(plan.audience.handlers)
         return Driver(flow(plan), self._transport_of)
 
     def _async_driver(
@@ -178,12 +179,11 @@ class Gateway:
 
     def _plan(self, call: Call, callbacks: Handlers, **parts: Any) -> Plan:
         options = call.request.options
-        handlers = [*self._handlers, *_checked(callbacks)] if callbacks else self._handlers
+        ours = self._audience
         timeout = self._timeout if options.timeout is None else options.timeout
         return Plan(
             call=call,
-            handlers=handlers,
-            token_handlers=[h for h in handlers if hears(h, "on_token")],
+            audience=Audience([*ours.handlers, *_checked(callbacks)]) if callbacks else ours,
             retry=self._retry,
             breaker=self._breaker,
             timeout=None if timeout is None else Timeout.of(timeout, stream=call.stream),

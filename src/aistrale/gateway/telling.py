@@ -4,13 +4,37 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Sequence
 from typing import Any
 
-from aistrale.contract import CallbackHandler
+from aistrale.contract import CallbackHandler, hears
 from aistrale.exceptions import AistraleError
 from aistrale.gateway.actions import Await
 
 logger = logging.getLogger("aistrale")
+
+
+class Audience:
+    """The handlers of a call, and which of them are told of what; each as it is when it is given to a client or call.
+
+    starting: those that hear of the start, each with its place among all of them.
+    """
+
+    __slots__ = ("attempts", "ends", "errors", "handlers", "starting", "tokens")
+
+    def __init__(self, handlers: Sequence[CallbackHandler]) -> None:
+        self.handlers = handlers
+        self.starting = [(place, handler) for place, handler in enumerate(handlers) if hears(handler, "on_start")]
+        self.attempts, self.tokens, self.ends, self.errors = (
+            [handler for handler in handlers if hears(handler, event)]
+            for event in ("on_attempt", "on_token", "on_end", "on_error")
+        )
+
+    def before(self, place: int) -> Audience:
+        """Those alone that stand before a place: the handler there refused the call, or it was cancelled while that
+        was told, and nobody from there on has heard of its start.
+        """
+        return Audience(self.handlers[:place])
 
 
 def tell(handler: CallbackHandler, event: str, *arguments: Any) -> Await | None:
