@@ -1,6 +1,7 @@
 """What the recordings do not hold: how codecs read the rarer answers, whole and in pieces."""
 
 import json
+import math
 from decimal import Decimal
 from typing import Any
 
@@ -85,6 +86,20 @@ def test_log_probabilities_of_another_shape_break_no_stream(odd: Any) -> None:
     piece = event({"content": "Hi"}, reason="stop")
     piece["choices"][0]["logprobs"] = odd
     assert read_stream("openai", piece, DONE).completion.text == "Hi"
+
+
+def test_what_json_does_not_know_is_read_from_a_stream() -> None:
+    """Some servers cut a character in two, say NaN, or give arguments as objects, with numbers of any size."""
+    likely = {"content": [{"token": "Hi", "logprob": float("nan")}]}
+    halves = [event({"content": half}) for half in ("\ud83d", "\ude00")]
+    halves[0]["choices"][0]["logprobs"] = likely
+    large = {"id": 12345678901234567890123}
+    call = {"index": 0, "id": "call_1", "function": {"name": "find", "arguments": large}}
+    streamed = read_stream("openai", *halves, event({"tool_calls": [call]}), event({}, reason="tool_calls"), DONE)
+    (choice,) = streamed.completion.choices
+    assert choice.message.text.encode("utf-16", "surrogatepass").decode("utf-16") == "\U0001f600"
+    assert math.isnan((choice.logprobs or {})["content"][0]["logprob"])
+    assert [call.arguments for call in choice.message.tool_calls] == [json.dumps(large)]
 
 
 def test_a_refusal_is_not_the_text() -> None:

@@ -20,6 +20,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, Tracer, TraceState
 from programs import printed, run_program
 from scripted import Provider, answer, broken_stream, failure, hanging, json_answer, stream
 from shapes import PDF, PNG, file, image, user
@@ -535,6 +536,47 @@ def test_a_call_has_a_trace_id_even_where_nothing_records() -> None:
         one.trace_id,
         two.trace_id,
     ]
+
+
+class Declining(Tracer):
+    """Somebody's own, which makes no span of what is not sampled."""
+
+    def start_span(self, *args: Any, **kwargs: Any) -> trace.Span:
+        return trace.INVALID_SPAN
+
+    start_as_current_span = None  # type: ignore[assignment]
+
+
+class DecliningProvider(trace.TracerProvider):
+    def get_tracer(self, *args: Any, **kwargs: Any) -> Tracer:
+        return Declining()
+
+
+@pytest.mark.parametrize("flags", [0, 1])
+def test_a_provider_that_makes_no_span_leaves_the_trace_as_it_is(flags: int) -> None:
+    """Whether it is recorded was decided where it began, and it goes on below the same span."""
+    provider, above = Provider(answer()), SpanContext(3, 4, is_remote=False, trace_flags=TraceFlags(flags))
+    with trace.use_span(NonRecordingSpan(above)):
+        provider.client(tracer_provider=DecliningProvider()).run("Hello")
+
+    (request,) = provider.requests
+    version, trace_id, span_id, sent = request.headers["traceparent"].split("-")
+    assert (version, trace_id, sent) == ("00", f"{3:032x}", f"{flags:02x}")
+    assert span_id != f"{4:016x}"
+
+
+@pytest.mark.parametrize("name", ["traceparent", "Traceparent"])
+def test_a_callers_own_trace_context_is_sent_alone(recorder: Recorder, name: str) -> None:
+    """Whatever its case: two of them would be one trace too many, and our `tracestate` would not be of theirs."""
+    provider, theirs = Provider(answer()), f"00-{'1' * 32}-{'2' * 16}-01"
+    state = TraceState([("vendor", "ours")])
+    above = SpanContext(3, 4, is_remote=True, trace_flags=TraceFlags(1), trace_state=state)
+    with trace.use_span(NonRecordingSpan(above)):
+        provider.client(**recorder.options).run("Hello", extra_headers={name: theirs})
+
+    (request,) = provider.requests
+    assert request.headers.get_list("traceparent") == [theirs]
+    assert "tracestate" not in request.headers
 
 
 def test_telemetry_false_leaves_a_client_unobserved(recorder: Recorder) -> None:

@@ -74,6 +74,11 @@ class Cost(NamedTuple):
     version: str | None = None
 
 
+def is_meant(amount: Decimal) -> bool:
+    """Whether a call can cost that."""
+    return 0 <= amount <= MOST_DOLLARS
+
+
 class PriceBook:
     """The user's prices over the table's."""
 
@@ -87,12 +92,13 @@ class PriceBook:
         if span.cached:
             return Cost(Decimal(0), "cache")
         if span.cost_source == "provider" and span.cost is not None:
-            return Cost(span.cost, "provider") if 0 <= span.cost <= MOST_DOLLARS else None
+            return Cost(span.cost, "provider") if is_meant(span.cost) else None
         usage = span.usage
         if usage is None:
             return None
-        names = [name for name in (span.response_model, span.model) if name]
-        return self.price(span.provider, names, usage, span.attributes.get("server.address"), span.start)
+        known = span.attributes.get
+        names = [name for name in (known("gen_ai.response.model"), known("gen_ai.request.model")) if name]
+        return self.price(known("gen_ai.provider.name"), names, usage, known("server.address"), span.start)
 
     def price(
         self, provider: str | None, models: list[str], usage: Usage, address: str | None, when: int
@@ -106,7 +112,7 @@ class PriceBook:
             cost = self._overridden(provider, models, usage) or _from_table(provider, models, usage, address, when)
         except ArithmeticError:  # a price no number is large enough for
             return None
-        return cost if cost is not None and 0 <= cost.amount <= MOST_DOLLARS else None
+        return cost if cost is not None and is_meant(cost.amount) else None
 
     def _overridden(self, provider: str | None, models: list[str], usage: Usage) -> Cost | None:
         if not self._overrides:

@@ -116,10 +116,12 @@ class Span:
     @property
     def usage(self) -> Usage | None:
         """The tokens used; None if they are not known."""
-        counts = [*map(self.attributes.get, USAGE_ATTRIBUTES.values())]
-        if counts[0] is None and counts[1] is None:
+        known = self.attributes.get
+        read, written = known("gen_ai.usage.input_tokens"), known("gen_ai.usage.output_tokens")
+        if read is None and written is None:
             return None
-        return Usage(*[int(count or 0) for count in counts])
+        parts = [int(count) if (count := known(name)) else 0 for name in _PARTS]
+        return Usage(int(read or 0), int(written or 0), *parts)
 
     @property
     def time_to_first_token(self) -> float | None:
@@ -134,6 +136,9 @@ USAGE_ATTRIBUTES = {  # in the order of Usage
     "cache_write_tokens": "gen_ai.usage.cache_write.input_tokens",
     "reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
 }
+
+_PARTS = [*USAGE_ATTRIBUTES.values()][2:]
+"""The names of the counts that are parts of the first two."""
 
 STORED_KEY = "aistrale.stored_key"
 """The attribute that names the tokens in the books that a call was made with: provider and label, with a slash."""

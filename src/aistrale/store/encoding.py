@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from math import isfinite
+from operator import is_
 from typing import Any
 
 from orjson import JSONDecodeError, JSONEncodeError, dumps, loads
@@ -19,7 +21,8 @@ def encode(value: Any) -> str:
     except JSONEncodeError:  # lone surrogates, large numbers, keys that are no texts
         return in_ascii(value)
     # It says null for what is no finite number.
-    return in_ascii(value) if "null" in text and not (_says_null(value, text) or _are_all(isfinite, value)) else text
+    nulls = text.count("null")
+    return text if nulls == 0 or nulls == _nones(value) or _are_all(isfinite, value) else in_ascii(value)
 
 
 def decode(text: str) -> Any:
@@ -31,9 +34,9 @@ def decode(text: str) -> Any:
     return value if _are_all(_is_small, value) else json.loads(text)  # it makes floats of large whole numbers
 
 
-def _says_null(value: Any, text: str) -> bool:
-    """Whether a dict's own Nones are all the nulls there are: which is soon seen, and most often so."""
-    return isinstance(value, dict) and text.count("null") == sum([entry is None for entry in value.values()])
+def _nones(value: Any) -> int:
+    """How many of a dict's own entries are None: most often that is all the nulls there are."""
+    return sum(map(is_, value.values(), repeat(None))) if isinstance(value, dict) else 0
 
 
 def _are_all(good: Callable[[float], bool], value: Any) -> bool:

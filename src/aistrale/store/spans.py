@@ -84,9 +84,8 @@ class SpanStore:
             span_tags,
             [(as_text(tag), s.start, s.trace_id, s.span_id) for s in added for tag in sorted(set(s.tags))],
         )
-        written = [*map(SpanRow._make, rows)]
-        add_to_hours(connection, written)
-        add_to_peaks(connection, written)
+        add_to_hours(connection, rows)
+        add_to_peaks(connection, rows)
         return added
 
     def reprice(
@@ -111,13 +110,13 @@ class SpanStore:
             new = (rounded(cost.amount), cost.source, cost.version) if cost is not None else (None, None, None)
             if new == (span.cost, span.cost_source, span.price_version):
                 continue
-            before.append(SpanRow._make(_row(span)))
+            before.append(_row(span))
             changed.append((span, Decimal((new[0] or 0) - (span.cost or 0))))
             span.cost, span.cost_source, span.price_version = new
         if changed:
             connection.execute(_NEW_PRICE, [_price(span) for span, _ in changed])
         add_to_hours(connection, before, sign=-1)
-        after_ = [SpanRow._make(_row(span)) for span, _ in changed]
+        after_ = [_row(span) for span, _ in changed]
         add_to_hours(connection, after_)
         add_to_peaks(connection, after_)
         return changed, position_of(_span(rows[-1])) if len(rows) == REPRICED else None
@@ -200,20 +199,22 @@ SpanRow = namedtuple("SpanRow", spans.columns.keys())  # type: ignore[misc]
 """A row of `spans` as the drivers take it."""
 
 
-def _row(span: Span) -> tuple[Any, ...]:
-    """A span as the drivers take it, in the order of the table's columns."""
+def _row(span: Span) -> SpanRow:
+    """A span as the drivers take it."""
     known, first = span.attributes, span.time_to_first_token
     name, *others = as_texts(span.name, *map(known.get, _TEXTS))
-    return (
-        *(span.trace_id, span.span_id, span.parent_id, name, span.kind),
-        *(span.start, span.end - span.start, span.status),
-        *others,
-        span.cached,
-        *map(_count, map(known.get, USAGE_ATTRIBUTES.values())),
-        None if first is None else _count(round(first * 1e9), 10**18),
-        None if span.cost is None else _count(to_picodollars(span.cost), MOST_DOLLARS * 10**12),
-        *(span.cost_source, span.price_version),
-        *(encode(known), encode_events(span.events)),
+    return SpanRow._make(
+        (
+            *(span.trace_id, span.span_id, span.parent_id, name, span.kind),
+            *(span.start, span.end - span.start, span.status),
+            *others,
+            bool(known.get("aistrale.cached")),
+            *map(_count, map(known.get, USAGE_ATTRIBUTES.values())),
+            None if first is None else _count(round(first * 1e9), 10**18),
+            None if span.cost is None else _count(to_picodollars(span.cost), MOST_DOLLARS * 10**12),
+            *(span.cost_source, span.price_version),
+            *(encode(known), encode_events(span.events)),
+        )
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, or_, update
 
-from aistrale.prices import EXACT, MOST_DOLLARS, PriceBook, load_table
+from aistrale.prices import EXACT, PriceBook, is_meant, load_table
 from aistrale.records import Event
 from aistrale.spans import STORED_KEY, Span
 from aistrale.store.budgets import BudgetStore
@@ -112,7 +112,7 @@ class Store:
 def _priced(span: Span, book: PriceBook) -> Span:
     if (cost := book.cost(span)) is not None:
         span.cost, span.cost_source, span.price_version = cost
-    if span.cost is not None and not 0 <= span.cost <= MOST_DOLLARS:
+    elif span.cost is not None and not is_meant(span.cost):
         span.cost = span.cost_source = span.price_version = None  # no call costs that
     return span
 
@@ -150,14 +150,14 @@ def _told(span: Span) -> dict[str, Any]:
         "surface": attribute("aistrale.surface"),
         "session_id": attribute("session.id"),
         "user_id": attribute("user.id"),
-        "tags": list(span.tags),
+        "tags": list(attribute("aistrale.tags") or ()),
         "input_tokens": attribute("gen_ai.usage.input_tokens"),
         "output_tokens": attribute("gen_ai.usage.output_tokens"),
         "cost": None if span.cost is None else str(span.cost),
         "latency": span.latency,
-        "cached": span.cached,
+        "cached": bool(attribute("aistrale.cached")),
         "cancelled": bool(attribute("aistrale.cancelled")),
-        "error_type": span.error_type,
+        "error_type": attribute("error.type"),
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import lru_cache
+from operator import attrgetter
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
@@ -35,6 +36,12 @@ _REQUEST_ATTRIBUTES = {
     "user": "user.id",
 }
 
+_asked = attrgetter(*_REQUEST_ATTRIBUTES, "prompt", "stop", "response_format", "metadata")
+_NOTHING_ASKED = (None,) * (len(_REQUEST_ATTRIBUTES) + 4)
+
+_PARTS = [*USAGE_ATTRIBUTES.items()][2:]
+"""Of the tokens that were read and written."""
+
 _DOUBLES = frozenset(
     f"gen_ai.request.{name}" for name in ("temperature", "top_p", "frequency_penalty", "presence_penalty")
 )
@@ -51,14 +58,12 @@ def error_type(error: BaseException) -> str:
     return (isinstance(error, APIError) and error.code) or type(error).__name__
 
 
-def start_attributes(call: Call) -> Attributes:
+def start_attributes(call: Call, to: Attributes) -> Attributes:
+    """What is known of a call that goes there."""
     request = call.request
     options = request.options
-    attributes: Attributes = {
-        "gen_ai.operation.name": call.operation,
-        **where(call),
-        "aistrale.surface": options.surface,
-    }
+    attributes = to.copy()
+    attributes["gen_ai.operation.name"], attributes["aistrale.surface"] = call.operation, options.surface
     if options.session_id:
         attributes["session.id"] = options.session_id
     if options.user_id:
@@ -91,15 +96,17 @@ def place(provider: str, model: str, base_url: str) -> Attributes:
 
 
 def _add_request(attributes: Attributes, request: CompletionRequest, stream: bool) -> None:
-    for field, name in _REQUEST_ATTRIBUTES.items():
-        if (value := getattr(request, field)) is not None:
+    if stream:
+        attributes["gen_ai.request.stream"] = True
+    if (values := _asked(request)) == _NOTHING_ASKED:
+        return
+    for name, value in zip(_REQUEST_ATTRIBUTES.values(), values, strict=False):
+        if value is not None:
             attributes[name] = float(value) if name in _DOUBLES else value
     if request.prompt is not None:
         attributes["gen_ai.prompt.name"] = request.prompt.name
         if request.prompt.version is not None:
             attributes["gen_ai.prompt.version"] = str(request.prompt.version)
-    if stream:
-        attributes["gen_ai.request.stream"] = True
     if request.stop:
         attributes["gen_ai.request.stop_sequences"] = [request.stop] if isinstance(request.stop, str) else request.stop
     if request.response_format is not None:
@@ -143,6 +150,9 @@ def result_attributes(result: Completion | Embedding) -> Attributes:
 
 def _add_usage(attributes: Attributes, usage: Usage, produced: bool) -> None:
     """produced: whether tokens were, as those of an embedding are not."""
-    for field, name in USAGE_ATTRIBUTES.items():
-        if (tokens := getattr(usage, field)) or field == "input_tokens" or (produced and field == "output_tokens"):
+    attributes["gen_ai.usage.input_tokens"] = usage.input_tokens
+    if produced or usage.output_tokens:
+        attributes["gen_ai.usage.output_tokens"] = usage.output_tokens
+    for field, name in _PARTS:
+        if tokens := getattr(usage, field):
             attributes[name] = tokens

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from opentelemetry import metrics, trace
 
@@ -31,15 +31,6 @@ from aistrale.tracing.recorder import Recorder
 from aistrale.tracing.tracer import Enclosure, OpenSpan, Tracer, enclosures
 
 CAPTURE_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-
-
-@dataclass(slots=True)
-class _Open:
-    """A call's span, where it was to go, and the tokens in the books that it was sent with."""
-
-    span: OpenSpan
-    place: Attributes
-    keys: list[str] = field(default_factory=list)
 
 
 class TelemetryHandler(CallbackHandler):
@@ -66,42 +57,38 @@ class TelemetryHandler(CallbackHandler):
     def on_start(self, call: Call) -> None:
         if enclosures:
             call.request = _enclosed(call.request, self._tracer.enclosure)
-        span = self._tracer.start(_name(call), "client", start_attributes(call), call.request.options.parent)
-        call.state[self] = _Open(span, where(call))
-        context = span.context
+        place = where(call)
+        span = self._tracer.start(_name(call), "client", start_attributes(call, place), call.request.options.parent)
+        call.state[self] = span, place
         call.trace_id, call.sending = call.trace_id or span.trace_id, call.sending or span.as_current
-        call.headers.setdefault("traceparent", f"00-{span.trace_id}-{span.span_id}-{context.trace_flags:02x}")
-        if context.trace_state:
-            call.headers["tracestate"] = context.trace_state.to_header()
+        if "traceparent" not in map(str.lower, call.headers):  # else the caller sends on another, or a handler before
+            span.send_on(call.headers)
         if self._capture and span.is_recording and isinstance(call.request, CompletionRequest):
             span.set(dict(input_content(call.request)))
 
     def on_attempt(self, call: Call, attempt: Attempt) -> None:
-        opened: _Open = call.state[self]
-        if call.stored_key is not None and (key := f"{call.provider}/{call.stored_key}") not in opened.keys:
-            opened.keys.append(key)
+        span: OpenSpan = call.state[self][0]
+        if call.stored_key is not None and span.is_recording:
+            span.add_to(STORED_KEY, f"{call.provider}/{call.stored_key}")
         if attempt.error is None and len(call.attempts) == 1:
             return  # the usual case: one attempt, which is the call, and the span says all of it
-        span = opened.span
         if span.is_recording:
             span.event("aistrale.attempt", attempt_attributes(attempt, len(call.attempts)))
             if attempt.opened_circuit:
                 span.event("aistrale.provider_failed", attempt_attributes(attempt, len(call.attempts)))
 
     def on_end(self, call: Call, result: Completion | Embedding) -> None:
-        opened: _Open = call.state[self]
-        span = opened.span
+        span: OpenSpan = call.state[self][0]
         if span.is_recording:
-            span.set(self._outcome(call, result, opened))
+            span.set(self._outcome(call, result))
             span.end(cost=result.reported_cost)
         self._metrics.record(call, result.latency, result.usage, result)
 
     def on_error(self, call: Call, error: BaseException) -> None:
-        opened: _Open = call.state[self]
-        span = opened.span
+        span: OpenSpan = call.state[self][0]
         kind = None if is_cancelled(error) else error_type(error)
         if span.is_recording:
-            span.set(self._outcome(call, call.partial, opened))
+            span.set(self._outcome(call, call.partial))
             if kind is None:
                 span.set({"aistrale.cancelled": True})
             # A provider's message may quote the prompt.
@@ -109,13 +96,12 @@ class TelemetryHandler(CallbackHandler):
             span.end(kind, str(error) if self._capture else None, cost)
         self._metrics.record_failure(call, kind)
 
-    def _outcome(self, call: Call, result: Completion | Embedding | None, opened: _Open) -> Attributes:
+    def _outcome(self, call: Call, result: Completion | Embedding | None) -> Attributes:
         attributes = {} if result is None else result_attributes(result)
-        if where(call) is not opened.place:  # a fallback led it elsewhere
-            attributes.update(where(call))
-            opened.span.rename(_name(call))
-        if opened.keys:
-            attributes[STORED_KEY] = opened.keys
+        span, planned = call.state[self]
+        if (place := where(call)) is not planned:  # a fallback led it elsewhere
+            attributes.update(place)
+            span.rename(_name(call))
         if self._capture and isinstance(result, Completion):
             attributes["gen_ai.output.messages"] = output_content(result)
         return attributes

@@ -38,7 +38,18 @@ class Metrics:
             "gen_ai.client.token.usage", "{token}", "Tokens used", explicit_bucket_boundaries_advisory=_TOKENS
         )
 
+    @property
+    def _are_heard(self) -> bool:
+        """Whether there is a provider, this client's or the application's, which may set its own at any time.
+
+        OpenTelemetry's API has no word for it: until there is one it hands out proxies, which hold None in its place.
+        Whatever looks otherwise is taken for a provider's.
+        """
+        return getattr(self._duration, "_real_instrument", self) is not None
+
     def record(self, call: Call, seconds: float, usage: Usage | None, result: Completion | Embedding) -> None:
+        if not self._are_heard:
+            return
         labels = _labels(call.operation, call.provider, call.model, call.base_url, result.model)
         self._duration.record(seconds, labels.answer)
         completion = result if isinstance(result, Completion) else None
@@ -49,6 +60,8 @@ class Metrics:
             self._tokens.record(usage.output_tokens, labels.output)
 
     def record_failure(self, call: Call, kind: str | None) -> None:
+        if not self._are_heard:
+            return
         labels: Attributes = {"gen_ai.operation.name": call.operation, **where(call)}
         if kind is not None:
             labels["error.type"] = kind

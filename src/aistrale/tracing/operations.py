@@ -20,7 +20,7 @@ from aistrale.tracing.tracer import OpenSpan, Tracer
 @contextmanager
 def current(tracer: Tracer, name: str, kind: Kind, attributes: Attributes) -> Iterator[OpenSpan]:
     """A span for as long as the block lasts; calls to models in it, and other such spans, lie below it."""
-    span = tracer.start(name, kind, attributes)
+    span = tracer.start(name, kind, dict(attributes))
     token = context.attach(trace.set_span_in_context(trace.NonRecordingSpan(span.context)))
     failure: str | None = None
     try:

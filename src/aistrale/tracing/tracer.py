@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, StatusCode, TraceFlags
 
-from aistrale.ids import random_bits, trace_id
+from aistrale.ids import ids_of_trace, random_bits
 from aistrale.spans import Kind, Span, SpanEvent
 from aistrale.tracing.attributes import SCHEMA_URL, Attributes
 from aistrale.tracing.recorder import Recorder
@@ -20,6 +20,7 @@ from aistrale.version import __version__
 
 _KINDS = {"client": trace.SpanKind.CLIENT, "internal": trace.SpanKind.INTERNAL}
 _RECORDED, _UNRECORDED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.DEFAULT)
+_HEXADECIMAL = [f"{byte:02x}" for byte in range(256)]
 
 
 class Enclosure(NamedTuple):
@@ -77,34 +78,39 @@ class Tracer:
         return next((found for ask in enclosures if (found := ask(self._provider)) is not None), Enclosure())
 
     def start(self, name: str, kind: Kind, attributes: Attributes, parent: SpanContext | None = None) -> OpenSpan:
-        """Start a span, below `parent`, by default below what the running code is part of, else the current span."""
+        """Start a span, below `parent`, by default below what the running code is part of, else the current span.
+
+        The attributes become the span's own: whoever gave them changes them no more.
+        """
         if parent is None and enclosures and self._asks:
             parent = self.enclosure.parent
-        above = current_span() if parent is None else parent
         context = None if parent is None else trace.set_span_in_context(trace.NonRecordingSpan(parent))
         mirror = self._tracer.start_span(name, context, _KINDS[kind], attributes)
+        if mirror is trace.INVALID_SPAN and parent is None and trace.get_current_span() is mirror:
+            # The usual case: no provider, and nothing that it lies below.
+            return OpenSpan(name, kind, attributes, self.recorders)
+        above = current_span() if parent is None else parent
         own, recorders = mirror.get_span_context(), self.recorders
         if own.is_valid and own.span_id != above.span_id:
             # An application's provider sends its spans itself, or has decided to send none of this trace.
             recorders = tuple([recorder for recorder in recorders if not recorder.yields])
+        elif above.is_valid:  # whether a trace is recorded is decided where it begins
+            own = SpanContext(above.trace_id, random_bits(64) or 1, False, above.trace_flags, above.trace_state)
         else:
-            flags = _RECORDED if recorders else _UNRECORDED
-            if above.is_valid:
-                flags = above.trace_flags  # whether a trace is recorded is decided where it begins
-            of_trace = above.trace_id if above.is_valid else trace_id()
-            own = SpanContext(of_trace, random_bits(64) or 1, False, flags, above.trace_state)
-        return OpenSpan(name, kind, attributes, own, above, mirror, recorders)
+            return OpenSpan(name, kind, attributes, recorders)
+        return OpenSpan(name, kind, attributes, recorders, own, above, mirror)
 
 
 class OpenSpan:
-    """A span that has begun. `context` is what spans below it are started with, and what is sent on.
+    """A span that has begun.
 
-    `recorders` are who gets it once it has ended.
+    recorders: who gets it once it has ended. context: the ids it has; by default new ones, of a trace that begins with
+    it. parent: the span that it lies below. mirror: the same span of an application's provider, if that has made one.
     """
 
     __slots__ = (
-        *("context", "trace_id", "span_id"),
-        *("_name", "_kind", "_attributes", "_parent", "_mirror", "recorders", "_events", "_start", "_began"),
+        *("trace_id", "span_id", "recorders", "_context", "_flags"),
+        *("_name", "_kind", "_attributes", "_parent_id", "_mirror", "_events", "_start", "_began"),
     )
 
     def __init__(
@@ -112,19 +118,38 @@ class OpenSpan:
         name: str,
         kind: Kind,
         attributes: Attributes,
-        context: SpanContext,
-        parent: SpanContext,
-        mirror: trace.Span,
         recorders: Sequence[Recorder],
+        context: SpanContext | None = None,
+        parent: SpanContext = trace.INVALID_SPAN_CONTEXT,
+        mirror: trace.Span = trace.INVALID_SPAN,
     ) -> None:
-        self.context = context
-        self.trace_id, self.span_id = f"{context.trace_id:032x}", f"{context.span_id:016x}"
-        self._name, self._kind, self._attributes = name, kind, dict(attributes)
-        self._parent = parent
-        self._mirror = mirror if mirror.is_recording() else None
+        self._start, self._began = time.time_ns(), time.perf_counter_ns()
+        self._context = context
+        if context is None:
+            self.trace_id, self.span_id = ids_of_trace(self._start)
+            self._flags, self._parent_id, self._mirror = _RECORDED if recorders else _UNRECORDED, None, None
+        else:
+            self.trace_id, self.span_id = f"{context.trace_id:032x}", f"{context.span_id:016x}"
+            self._flags = context.trace_flags
+            is_below = parent.is_valid and parent.trace_id == context.trace_id
+            self._parent_id = f"{parent.span_id:016x}" if is_below else None
+            self._mirror = mirror if mirror.is_recording() else None
+        self._name, self._kind, self._attributes = name, kind, attributes
         self.recorders = recorders
         self._events: tuple[SpanEvent, ...] = ()
-        self._start, self._began = time.time_ns(), time.perf_counter_ns()
+
+    @property
+    def context(self) -> SpanContext:
+        """What spans below it are started with."""
+        if self._context is None:  # most calls have nothing below them
+            self._context = SpanContext(int(self.trace_id, 16), int(self.span_id, 16), False, self._flags)
+        return self._context
+
+    def send_on(self, headers: dict[str, str]) -> None:
+        """Add what is sent on of it: W3C's `traceparent`, and `tracestate` if there is something in it."""
+        headers["traceparent"] = f"00-{self.trace_id}-{self.span_id}-{_HEXADECIMAL[self._flags]}"
+        if self._context is not None and self._context.trace_state:
+            headers["tracestate"] = self._context.trace_state.to_header()
 
     @property
     def is_recording(self) -> bool:
@@ -150,6 +175,12 @@ class OpenSpan:
         if self._mirror is not None:
             self._mirror.set_attributes(dict(attributes))
 
+    def add_to(self, name: str, entry: str) -> None:
+        """Add an entry to an attribute that is a list of such, once."""
+        entries: Any = self._attributes.get(name, ())
+        if entry not in entries:
+            self.set({name: [*entries, entry]})
+
     def event(self, name: str, attributes: Attributes) -> None:
         """Note something that happens now."""
         if self.recorders:
@@ -171,14 +202,13 @@ class OpenSpan:
                 recorder.record(span)
 
     def _finished(self, status: Any, cost: Decimal | None) -> Span:
-        is_below = self._parent.is_valid and self._parent.trace_id == self.context.trace_id
         return Span(
             self.trace_id,
             self.span_id,
             self._name,
             self._start,
             self._now(),
-            f"{self._parent.span_id:016x}" if is_below else None,
+            self._parent_id,
             self._kind,
             status,
             self._attributes,
