@@ -27,6 +27,7 @@ from aistrale_langchain.model import RunManager, Sampling, without_secrets
 from aistrale_langchain.profiles import profile_of
 from aistrale_langchain.runs import told
 from aistrale_langchain.serialization import register
+from aistrale_langchain.signatures import with_known_signature
 from aistrale_langchain.stored import reference_in
 from aistrale_langchain.structured import StructuredOutputParser, as_response_format, with_raw
 
@@ -49,6 +50,7 @@ class ChatAistrale(Sampling, Counting, BaseChatModel):
 
     # The contract
 
+    @with_known_signature
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -59,6 +61,7 @@ class ChatAistrale(Sampling, Counting, BaseChatModel):
         with model_errors():
             return _result(self.client.core.gateway.complete(*self._request(messages, stop, run_manager, kwargs)))
 
+    @with_known_signature
     async def _agenerate(
         self,
         messages: list[BaseMessage],

@@ -21,6 +21,7 @@ from aistrale_langchain.errors import model_errors
 from aistrale_langchain.messages import PROVIDER, metadata, usage_metadata
 from aistrale_langchain.model import RunManager, Sampling, secrets_of, without_secrets
 from aistrale_langchain.serialization import register
+from aistrale_langchain.signatures import with_known_signature
 from aistrale_langchain.stored import reference_in
 from aistrale_langchain.workarounds import tell_of_start
 
@@ -44,6 +45,7 @@ class AistraleLLM(Sampling, Counting, BaseLLM):
 
     # The contract
 
+    @with_known_signature
     def _generate(
         self,
         prompts: list[str],
@@ -60,6 +62,7 @@ class AistraleLLM(Sampling, Counting, BaseLLM):
             with ContextThreadPoolExecutor(min(self.batch_concurrency, len(prompts))) as pool:
                 return _result(list(pool.map(ask, prompts)))
 
+    @with_known_signature
     async def _agenerate(
         self,
         prompts: list[str],
