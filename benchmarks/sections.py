@@ -25,6 +25,9 @@ MODULES = {
 PEER_IMPORTS = 1
 """Peers take seconds to import: one round tells enough."""
 
+WRITING_SECONDS = 1.0
+"""Two of the half seconds that spans wait for company before they are written."""
+
 Only = Collection[str]
 """The names of the contenders that take part."""
 
@@ -169,13 +172,14 @@ def telemetry(plan: Plan, only: Only, base_url: str) -> Findings:
 
     Beside the books: the least, by hand, that takes part in traces and fills the tables of the books; OpenTelemetry's
     SDK, and the least that keeps a call at all, which put each span into one table as it is, without prices, sums,
-    events or further indexes. A span of the SDK around nothing says how fast the machine is. Many short rounds, for
-    these are small differences of large times.
+    events or further indexes. A span of the SDK around nothing says how fast the machine is. A block lasts
+    WRITING_SECONDS: its end has the rest written at once, and short blocks would have the books written much more often
+    than they are by themselves. Many rounds, for these are small differences of large times.
     """
     names = ("unobserved", "booked", "SDK", "least", "bare", "span")
     jobs = [Job("books", name) for name in names] if US in only else []
     off, on, sdk, least, bare, span = (Job("books", name) for name in names)
-    played = compare(jobs, base_url, rounds=8 * plan.rounds, block_seconds=1.25 * plan.block_seconds)
+    played = compare(jobs, base_url, rounds=2 * plan.rounds, block_seconds=WRITING_SECONDS)
 
     def paid(job: Job, figure: Figure) -> Spread | None:
         return played.within_rounds(
