@@ -22,9 +22,10 @@ from langchain_core.messages import (
     messages_from_dict,
     messages_to_dict,
 )
+from langchain_core.outputs import ChatGenerationChunk
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from sdk_types import misfits
-from upstream import END_OF_BODY, Request, Step, Upstream, completion, events, plain
+from upstream import END_OF_BODY, Request, Step, Upstream, completion, events, plain, stream
 from wire.exchanges import Exchange, params
 from wire.readings import read
 
@@ -703,6 +704,20 @@ def test_every_way_to_an_answer_keeps_the_same_of_it(briefly: Upstream, shape: S
     assert said.additional_kwargs == whole.additional_kwargs
     assert json.loads(json.dumps(said.additional_kwargs)) == said.additional_kwargs
     assert (said.text, said.tool_calls) == (whole.text, whole.tool_calls)
+
+
+def test_pieces_are_those_of_the_classes_and_share_nothing(upstream: Upstream) -> None:
+    """They are not made by their classes, which takes longer; who changes one changes no other."""
+    upstream.default = lambda request: stream("Hel", "lo")
+    told = {"model_provider": "aistrale"}
+    wanted = [
+        ChatGenerationChunk(message=AIMessageChunk(content=text, response_metadata=told)) for text in ("Hel", "lo")
+    ]
+    *pieces, _ = model_of(upstream, "openai")._stream([HumanMessage("Hi")])
+    assert pieces == wanted
+    assert repr(pieces) == repr(wanted)
+    held = [value for each in pieces for value in vars(each.message).values() if isinstance(value, list | dict)]
+    assert len(set(map(id, held))) == len(held) == 2 * 5
 
 
 @pytest.mark.parametrize("way", WAYS)

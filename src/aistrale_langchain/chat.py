@@ -86,9 +86,9 @@ class ChatAistrale(Sampling, Counting, BaseChatModel):
             self.client.core.gateway.stream(*self._request(messages, stop, run_manager, kwargs, stream=True)) as stream,
         ):
             for chunk in stream:
-                if (message := piece(chunk)) is not None:
-                    yield ChatGenerationChunk(message=message)
-            yield ChatGenerationChunk(message=end(stream.completion))
+                if (found := piece(chunk)) is not None:
+                    yield found
+            yield end(stream.completion)
 
     async def _astream(
         self,
@@ -102,9 +102,9 @@ class ChatAistrale(Sampling, Counting, BaseChatModel):
                 *self._request(messages, stop, run_manager, kwargs, stream=True)
             ) as stream:
                 async for chunk in stream:
-                    if (message := piece(chunk)) is not None:
-                        yield ChatGenerationChunk(message=message)
-                yield ChatGenerationChunk(message=end(stream.completion))
+                    if (found := piece(chunk)) is not None:
+                        yield found
+                yield end(stream.completion)
 
     # Neither of the two above is told whose run it is, but these are.
 

@@ -7,7 +7,6 @@ which closes what is open, tells the handlers, and lets it pass.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -37,6 +36,7 @@ from aistrale.gateway.telling import Audience, tell
 from aistrale.http import HTTPRequest, Timeout
 from aistrale.ids import random_bits
 from aistrale.models import JSON, Attempt, Chunk, Completion, Embedding
+from aistrale.parsing import parse_json
 from aistrale.providers import Codec, Route, codec_of
 from aistrale.providers.codec import StreamDecoder
 from aistrale.providers.errors import decode_error, decode_error_body, hide_secrets, not_an_answer, redact
@@ -321,7 +321,7 @@ def _exchange(plan: Plan, codec: Codec, route: Route, request: HTTPRequest) -> F
 
 def _decode(plan: Plan, codec: Codec, route: Route, response: Any, body: bytes) -> Result:
     try:
-        parsed = json.loads(body)
+        parsed = parse_json(body)
     except (ValueError, RecursionError) as error:
         why = "its body is no JSON" if body else "its body is empty"
         raise not_an_answer(response.status, response.headers, body, route, why) from error

@@ -28,6 +28,7 @@ from aistrale.models import (
     ToolCallChunk,
     Usage,
 )
+from aistrale.parsing import parse_json
 from aistrale.providers.errors import decode_error_body
 from aistrale.providers.history import arguments_object, calls_of, check_has_turn, fit_id, in_writing
 from aistrale.providers.merge import deep_merge, merge_delta
@@ -423,7 +424,7 @@ class AnthropicStreamDecoder:
         self._calls: dict[int, int] = {}
 
     def feed(self, event: ServerSentEvent) -> list[Chunk]:
-        body = json.loads(event.data)
+        body = parse_json(event.data)
         kind = body.get("type")
         if kind == "content_block_delta":
             chunk = self._take_delta(body)

@@ -29,6 +29,7 @@ from aistrale.models import (
     ToolCallChunk,
     Usage,
 )
+from aistrale.parsing import parse_json
 from aistrale.providers.errors import decode_error_body
 from aistrale.providers.history import arguments_object, calls_of, check_has_turn, in_writing, made_up_id, strict_json
 from aistrale.providers.merge import deep_merge, extend_lists
@@ -383,7 +384,7 @@ class GoogleStreamDecoder:
         self._candidates: dict[int, JSON] = {}
 
     def feed(self, event: ServerSentEvent) -> list[Chunk]:
-        body = json.loads(event.data)
+        body = parse_json(event.data)
         if isinstance(body, list) or "error" in body:
             raise decode_error_body(body, self._route)
         for key, value in body.items():

@@ -35,6 +35,7 @@ from aistrale.models import (
     Usage,
     listed,
 )
+from aistrale.parsing import parse_json
 from aistrale.providers.errors import decode_error_body
 from aistrale.providers.history import fit_id, in_writing, made_up_id
 from aistrale.providers.merge import deep_merge, extend_lists, merge_delta
@@ -384,7 +385,7 @@ class OpenAIStreamDecoder:
         if event.data == "[DONE]":
             self.complete = self.ended = True
             return []
-        body = json.loads(event.data)
+        body = parse_json(event.data)
         if not isinstance(body, dict):
             raise ValueError("an event is no JSON object")
         if body.get("error"):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import repeat
 from math import isfinite
 from operator import is_
 from typing import Any
 
-from orjson import JSONDecodeError, JSONEncodeError, dumps, loads
+from orjson import JSONEncodeError, dumps
 
+from aistrale.parsing import parse_json
 from aistrale.spans import SpanEvent, in_ascii
 
 
@@ -22,16 +22,7 @@ def encode(value: Any) -> str:
         return in_ascii(value)
     # It says null for what is no finite number.
     nulls = text.count("null")
-    return text if nulls == 0 or nulls == _nones(value) or _are_all(isfinite, value) else in_ascii(value)
-
-
-def decode(text: str) -> Any:
-    """What `encode` was given, or what JSON can say of that."""
-    try:
-        value = loads(text)
-    except JSONDecodeError:  # no finite number, or half a character
-        return json.loads(text)
-    return value if _are_all(_is_small, value) else json.loads(text)  # it makes floats of large whole numbers
+    return text if nulls == 0 or nulls == _nones(value) or _are_finite(value) else in_ascii(value)
 
 
 def _nones(value: Any) -> int:
@@ -39,23 +30,19 @@ def _nones(value: Any) -> int:
     return sum(map(is_, value.values(), repeat(None))) if isinstance(value, dict) else 0
 
 
-def _are_all(good: Callable[[float], bool], value: Any) -> bool:
-    """Whether all floats in a value are such."""
+def _are_finite(value: Any) -> bool:
+    """Whether all floats in a value are."""
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, list | tuple):
-        return not isinstance(value, float) or good(value)
+        return not isinstance(value, float) or isfinite(value)
     for entry in value:
         kind = type(entry)
-        if kind in _NO_FLOATS or (kind is float and good(entry)):
+        if kind in _NO_FLOATS or (kind is float and isfinite(entry)):
             continue
-        if not _are_all(good, entry):
+        if not _are_finite(entry):
             return False
     return True
-
-
-def _is_small(number: float) -> bool:
-    return -(2.0**63) < number < 2.0**63
 
 
 _NO_FLOATS = frozenset((str, int, bool, type(None)))
@@ -70,4 +57,4 @@ def encode_events(events: Sequence[SpanEvent]) -> str | None:
 
 def decode_events(text: str | None) -> tuple[SpanEvent, ...]:
     """What `encode_events` made."""
-    return tuple(SpanEvent(*event) for event in decode(text)) if text else ()
+    return tuple(SpanEvent(*event) for event in parse_json(text)) if text else ()

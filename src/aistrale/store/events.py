@@ -11,9 +11,10 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, delete, func, select, text
 
+from aistrale.parsing import parse_json
 from aistrale.records import Event, EventType
 from aistrale.store.database import BUSY_SECONDS, Database, insert_many
-from aistrale.store.encoding import decode, encode
+from aistrale.store.encoding import encode
 from aistrale.store.schema import events
 
 _PREFIX = "evt_"
@@ -50,7 +51,7 @@ class Transaction:
     @property
     def written(self) -> list[Event]:
         """The events as they were written."""
-        return [Event(id, type, time_, decode(data)) for id, type, time_, data in self._rows]
+        return [Event(id, type, time_, parse_json(data)) for id, type, time_, data in self._rows]
 
 
 _IN_INDEX = text("type <> 'inference.completed'")
@@ -96,7 +97,7 @@ class EventLog:
                 query = query.where(_IN_INDEX)
         with self._database.read() as connection:
             rows = connection.execute(query).all()
-        return [Event(row.id, row.type, row.created, decode(row.data)) for row in rows]
+        return [Event(row.id, row.type, row.created, parse_json(row.data)) for row in rows]
 
     def purging(self, before: int, patience: float = BUSY_SECONDS) -> Iterator[int]:
         """Forget the events written before then, some thousand at each step, which tells how many."""

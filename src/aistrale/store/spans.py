@@ -21,11 +21,12 @@ from sqlalchemy import (
     update,
 )
 
+from aistrale.parsing import parse_json
 from aistrale.prices import MOST_DOLLARS, Cost
 from aistrale.records import Summary
 from aistrale.spans import INFERENCE, USAGE_ATTRIBUTES, Span
 from aistrale.store.database import BUSY_SECONDS, Database, insert_many
-from aistrale.store.encoding import decode, decode_events, encode, encode_events
+from aistrale.store.encoding import decode_events, encode, encode_events
 from aistrale.store.filters import SpanFilter, as_text, as_texts, conditions_of
 from aistrale.store.peaks import add_to_peaks, forget_peaks, narrowed
 from aistrale.store.schema import rounded, span_tags, spans, to_picodollars
@@ -259,7 +260,7 @@ _WHOLE = (
 def _span(row: Sequence[Any]) -> Span:
     """A row of `_WHOLE`."""
     trace_id, span_id, name, start, duration, parent_id, kind, status, attributes, events, *price = row
-    known, happened = decode(attributes), decode_events(events)
+    known, happened = parse_json(attributes), decode_events(events)
     return Span(trace_id, span_id, name, start, start + duration, parent_id, kind, status, known, happened, *price)
 
 
