@@ -28,6 +28,11 @@ PEER_IMPORTS = 1
 WRITING_SECONDS = 1.0
 """Two of the half seconds that spans wait for company before they are written."""
 
+ANSWER_SECONDS = 0.01
+"""How long an upstream takes for an answer where many are to be in flight. With one that answers at once they are not:
+a client that is busy has a dozen on their way, the others wait in it, and its pool is as small as that.
+"""
+
 Only = Collection[str]
 """The names of the contenders that take part."""
 
@@ -283,19 +288,24 @@ def _beside(
         figures[f"{of.name} {workload} over floor"] = _more(played, us, floor)
 
     us, them, floor = (Job(of.many, name, IN_FLIGHT[0]) for name in (of.ours, of.theirs, LEAST))
-    played = compare([us, them, floor], base_url, rounds=plan.async_rounds, block_seconds=plan.async_block_seconds)
-    remarks += played.remarks
-    rows += [
-        (
-            f"{of.many}, {job}",
-            _milliseconds(played.spread(job, _cpu_each), ".3f"),
-            played.spread(job, _rate).text(",.0f"),
-            _ratio(played.ratio(us, job, _rate)),
-        )
-        for job in played.jobs
-    ]
-    figures[f"{of.name} {of.many}"] = played.ratio(us, them, _rate)
-    figures[f"{of.name} {of.many} floor"] = played.ratio(floor, us, _rate)
+    with upstream.running("--delay", str(ANSWER_SECONDS)) as slow_url:
+        for url, when in ((slow_url, f"{1e3 * ANSWER_SECONDS:.0f} ms each"), (base_url, "answered at once")):
+            played = compare([us, them, floor], url, rounds=plan.async_rounds, block_seconds=plan.async_block_seconds)
+            remarks += played.remarks
+            rows += [
+                (
+                    f"{of.many}, {job}, {when}",
+                    _milliseconds(played.spread(job, _cpu_each), ".3f"),
+                    played.spread(job, _rate).text(",.0f"),
+                    _ratio(played.ratio(us, job, _rate)),
+                )
+                for job in played.jobs
+            ]
+            if url == slow_url:
+                figures[f"{of.name} {of.many}"] = played.ratio(us, them, _rate)
+            else:
+                figures[f"{of.name} {of.many} at once"] = played.ratio(us, them, _rate)
+                figures[f"{of.name} {of.many} floor"] = played.ratio(floor, us, _rate)
     return rows, remarks, figures
 
 

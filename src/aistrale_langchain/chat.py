@@ -25,7 +25,7 @@ from aistrale_langchain.errors import model_errors
 from aistrale_langchain.messages import PROVIDER, answer, end, messages_of, piece
 from aistrale_langchain.model import RunManager, Sampling, without_secrets
 from aistrale_langchain.profiles import profile_of
-from aistrale_langchain.runs import told
+from aistrale_langchain.runs import Told
 from aistrale_langchain.serialization import register
 from aistrale_langchain.signatures import with_known_signature
 from aistrale_langchain.stored import reference_in
@@ -58,7 +58,7 @@ class ChatAistrale(Sampling, Counting, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        with model_errors():
+        with model_errors:
             return _result(self.client.core.gateway.complete(*self._request(messages, stop, run_manager, kwargs)))
 
     @with_known_signature
@@ -69,7 +69,7 @@ class ChatAistrale(Sampling, Counting, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        with model_errors():
+        with model_errors:
             return _result(
                 await self.client.core.gateway.acomplete(*self._request(messages, stop, run_manager, kwargs))
             )
@@ -82,7 +82,7 @@ class ChatAistrale(Sampling, Counting, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         with (
-            model_errors(),
+            model_errors,
             self.client.core.gateway.stream(*self._request(messages, stop, run_manager, kwargs, stream=True)) as stream,
         ):
             for chunk in stream:
@@ -97,7 +97,7 @@ class ChatAistrale(Sampling, Counting, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        with model_errors():
+        with model_errors:
             async with self.client.core.gateway.astream(
                 *self._request(messages, stop, run_manager, kwargs, stream=True)
             ) as stream:
@@ -118,7 +118,7 @@ class ChatAistrale(Sampling, Counting, BaseChatModel):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        with told(self, callbacks, tags, metadata):
+        with Told(self, callbacks, tags, metadata):
             return super().generate(messages, stop, callbacks, tags=tags, metadata=metadata, **kwargs)
 
     async def agenerate(
@@ -131,7 +131,7 @@ class ChatAistrale(Sampling, Counting, BaseChatModel):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        with told(self, callbacks, tags, metadata):
+        with Told(self, callbacks, tags, metadata):
             return await super().agenerate(messages, stop, callbacks, tags=tags, metadata=metadata, **kwargs)
 
     def stream(
@@ -158,7 +158,7 @@ class ChatAistrale(Sampling, Counting, BaseChatModel):
 
     def _told(self, config: RunnableConfig | None) -> AbstractContextManager[None]:
         known = ensure_config(config)
-        return told(self, known.get("callbacks"), known.get("tags"), known.get("metadata"))
+        return Told(self, known.get("callbacks"), known.get("tags"), known.get("metadata"))
 
     def _should_stream(self, *, async_api: bool, run_manager: RunManager = None, **kwargs: Any) -> bool:
         """Several answers cannot be streamed, and need not be where nobody asks for a stream."""

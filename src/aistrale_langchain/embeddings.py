@@ -27,7 +27,7 @@ class AistraleEmbeddings(Connection, Embeddings):
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """The vectors of texts, in their order. Raises errors that are Aistrale's and LangChain's."""
         vectors: list[list[float]] = []
-        with model_errors():
+        with model_errors:
             for batch in self._batches(texts):
                 vectors += self.client.embed(batch, model=self.model, dimensions=self.dimensions)
         return vectors
@@ -35,7 +35,7 @@ class AistraleEmbeddings(Connection, Embeddings):
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """`embed_documents` for async code."""
         vectors: list[list[float]] = []
-        with model_errors():
+        with model_errors:
             # Many texts take a while to be measured, and which provider has a key is in the books.
             batches = self._batches(texts) if len(texts) < 2 else await asyncio.to_thread(self._batches, texts)
             for batch in batches:

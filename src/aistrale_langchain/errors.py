@@ -6,8 +6,6 @@ tracers read `.response`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,13 +127,13 @@ def as_both(error: aistrale.AistraleError) -> aistrale.AistraleError:
     return both
 
 
-@contextmanager
-def model_errors() -> Iterator[None]:
-    """Errors of ours leave the block as errors of both."""
-    try:
-        yield
-    except aistrale.AistraleError as error:
-        both = as_both(error)
-        if both is error:
-            raise
-        raise both from error
+class _ModelErrors:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, aistrale.AistraleError) and (both := as_both(error)) is not error:
+            raise both from error
+
+
+model_errors = _ModelErrors()
+"""Errors of ours leave its block as errors of both."""

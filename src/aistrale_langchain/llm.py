@@ -56,7 +56,7 @@ class AistraleLLM(Sampling, Counting, BaseLLM):
         def ask(prompt: str) -> Completion:
             return self.client.core.gateway.complete(*self._request(prompt, stop, run_manager, kwargs))
 
-        with model_errors():
+        with model_errors:
             if len(prompts) == 1:
                 return _result([ask(prompts[0])])
             with ContextThreadPoolExecutor(min(self.batch_concurrency, len(prompts))) as pool:
@@ -78,7 +78,7 @@ class AistraleLLM(Sampling, Counting, BaseLLM):
                 return await self.client.core.gateway.acomplete(*self._request(prompt, stop, run_manager, kwargs))
 
         await self._tell_of_starts(runs, prompts, stop, kwargs)
-        with model_errors():
+        with model_errors:
             if len(prompts) == 1:
                 return _result([await ask(prompts[0])])
             try:
@@ -202,7 +202,7 @@ class AistraleLLM(Sampling, Counting, BaseLLM):
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
         with (
-            model_errors(),
+            model_errors,
             self.client.core.gateway.stream(*self._request(prompt, stop, run_manager, kwargs, stream=True)) as stream,
         ):
             for piece in stream:
@@ -221,7 +221,7 @@ class AistraleLLM(Sampling, Counting, BaseLLM):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         await self._tell_of_starts([run_manager] if run_manager else [], [prompt], stop, kwargs)
-        with model_errors():
+        with model_errors:
             request = self._request(prompt, stop, run_manager, kwargs, stream=True)
             async with self.client.core.gateway.astream(*request) as stream:
                 async for piece in stream:

@@ -8,7 +8,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -187,18 +186,29 @@ _told: ContextVar[tuple[Mapping[str, Any], Sequence[str]] | None] = ContextVar("
 """The metadata and the tags that a model was called with, while it calls `_stream`, which is not told them."""
 
 
-@contextmanager
-def told(
-    model: BaseLanguageModel[Any], callbacks: Callbacks, tags: Sequence[str] | None, metadata: Mapping[str, Any] | None
-) -> Iterator[None]:
-    """Note what a model was called with, for the block: with what it and its callbacks always say."""
-    above = callbacks if isinstance(callbacks, BaseCallbackManager) else BaseCallbackManager([])
-    every_tag = dict.fromkeys((*above.tags, *(tags or ()), *(model.tags or ())))
-    token = _told.set(({**above.metadata, **(metadata or {}), **(model.metadata or {})}, tuple(every_tag)))
-    try:
-        yield
-    finally:
-        _told.reset(token)
+class Told:
+    """For a block, what a model was called with: with what it and its callbacks always say."""
+
+    __slots__ = ("_before", "_what")
+
+    def __init__(
+        self,
+        model: BaseLanguageModel[Any],
+        callbacks: Callbacks,
+        tags: Sequence[str] | None,
+        metadata: Mapping[str, Any] | None,
+    ) -> None:
+        always, labels = {}, []
+        if isinstance(callbacks, BaseCallbackManager):
+            always, labels = callbacks.metadata, callbacks.tags
+        every_tag = dict.fromkeys((*labels, *(tags or ()), *(model.tags or ())))
+        self._what = {**always, **(metadata or {}), **(model.metadata or {})}, tuple(every_tag)
+
+    def __enter__(self) -> None:
+        self._before = _told.set(self._what)
+
+    def __exit__(self, *_: object) -> None:
+        _told.reset(self._before)
 
 
 def about_run() -> tuple[Mapping[str, Any], Sequence[str]]:

@@ -28,7 +28,7 @@ def as_response_format(schema: Any, strict: bool | None) -> dict[str, Any]:
         if "name" in schema and "schema" in schema:  # the inner half of one
             return {"type": "json_schema", "json_schema": dict(schema)}
     is_class = isinstance(schema, type) and (issubclass(schema, BaseModel) or is_dataclass(schema))
-    with model_errors():
+    with model_errors:
         if is_class and strict is not False:
             form, _ = response_format_of(schema)
         else:

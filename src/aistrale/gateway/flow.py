@@ -35,7 +35,7 @@ from aistrale.gateway.retry import RetryPolicy
 from aistrale.gateway.telling import Audience, tell
 from aistrale.http import HTTPRequest, Timeout
 from aistrale.ids import random_bits
-from aistrale.models import JSON, Attempt, Chunk, Completion, Embedding
+from aistrale.models import JSON, Attempt, Chunk, Completion, CompletionRequest, Embedding, EmbeddingRequest
 from aistrale.parsing import parse_json
 from aistrale.providers import Codec, Route, codec_of
 from aistrale.providers.codec import StreamDecoder
@@ -71,12 +71,13 @@ class Left(BaseException):
 class Plan:
     """Everything one call needs to know.
 
-    encode: the HTTP request for a route. decode: the result out of a body.
+    request: what is sent, as it was asked for. encode: it for a route. decode: the result out of a body.
     """
 
     call: Call
+    request: CompletionRequest | EmbeddingRequest
     routes: list[Route]
-    encode: Callable[[Codec, Route, bool], HTTPRequest]
+    encode: Callable[[Codec, Any, Route, bool], HTTPRequest]
     decode: Callable[[Codec, JSON, Route], Any]
     audience: Audience
     retry: RetryPolicy
@@ -105,7 +106,7 @@ def flow(plan: Plan) -> Flow:
             except BaseException:
                 plan.audience = plan.audience.before(place)
                 raise
-        result = yield from _answer(plan)
+        result = yield from (_ask(plan) if plan.cache is None else _kept(plan, plan.cache))
         _finish(result, plan)
     except GeneratorExit:  # the flow itself is being collected: nobody is left to perform anything
         raise
@@ -154,21 +155,19 @@ def _finish(result: Result, plan: Plan) -> None:
             result.time_to_first_token = call.first_token - call.started
 
 
-def _answer(plan: Plan) -> Flow:
-    """The answer from the cache, or from the first route that gives one."""
-    if plan.cache is None:
-        return (yield from _ask(plan))
+def _kept(plan: Plan, cache: Cache) -> Flow:
+    """The answer from the cache, or from who is asked, and kept there."""
     route = plan.routes[0]
     request = _encoded(plan, codec_of(route.profile.protocol), route, stream=False)
     request.headers.update(plan.call.request.options.headers)
     key = cache_key(request)
-    kept = yield from _consult(plan.cache, plan.cache.get, key)
+    kept = yield from _consult(cache, cache.get, key)
     if kept is None:
         completion = yield from _ask(plan)
         is_its_own = (plan.call.provider, plan.call.model) == (route.provider, route.model)  # not a fallback's
         if is_its_own and is_worth_keeping(completion):
             _finish(completion, plan)
-            yield from _consult(plan.cache, plan.cache.set, key, deepcopy(completion))
+            yield from _consult(cache, cache.set, key, deepcopy(completion))
         return completion
     _arrive(plan.call, route)
     hit = as_hit(kept)
@@ -284,7 +283,7 @@ def _record(plan: Plan, route: Route, error: AistraleError | None, started: floa
 
 def _encoded(plan: Plan, codec: Codec, route: Route, *, stream: bool) -> HTTPRequest:
     try:
-        request = plan.encode(codec, route, stream)
+        request = plan.encode(codec, plan.request, route, stream)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise InvalidRequestError(
             f"The request cannot be put into {route.provider}'s words: {redact(str(error), route)}. "

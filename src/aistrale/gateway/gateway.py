@@ -21,8 +21,9 @@ from aistrale.gateway.retry import RetryPolicy
 from aistrale.gateway.route import Router
 from aistrale.gateway.stream import AsyncCompletionStream, CompletionStream
 from aistrale.gateway.telling import Audience
-from aistrale.http import Timeout
+from aistrale.http import HTTPRequest, Timeout
 from aistrale.models import (
+    JSON,
     NO_OPTIONS,
     CallOptions,
     Completion,
@@ -30,7 +31,7 @@ from aistrale.models import (
     Embedding,
     EmbeddingRequest,
 )
-from aistrale.providers import Profile
+from aistrale.providers import Codec, Profile, Route
 from aistrale.transport.base import AsyncTransport, Transport
 from aistrale.transport.local import AsyncLocalTransport, LocalTransport
 
@@ -160,8 +161,8 @@ class Gateway:
             Call("chat", request, stream, headers=dict(options.headers)),
             callbacks,
             routes=self._router.routes(request.model, options, fallbacks),
-            encode=lambda codec, route, stream: codec.encode(request, route, stream=stream),
-            decode=lambda codec, body, route: codec.decode(body, route),
+            encode=_encode,
+            decode=_decode,
             cache=self._cache if cache is True else None if cache is False else cache,
             output_type=request.output_type,
         )
@@ -173,8 +174,8 @@ class Gateway:
             callbacks,
             # Vectors of different models do not compare: only fallbacks that this call names are taken.
             routes=self._router.routes(request.model, options, options.fallbacks or (), embedding=True),
-            encode=lambda codec, route, stream: codec.encode_embedding(request, route),
-            decode=lambda codec, body, route: codec.decode_embedding(body, route),
+            encode=_encode_embedding,
+            decode=_decode_embedding,
         )
 
     def _plan(self, call: Call, callbacks: Handlers, **parts: Any) -> Plan:
@@ -183,6 +184,7 @@ class Gateway:
         timeout = self._timeout if options.timeout is None else options.timeout
         return Plan(
             call=call,
+            request=call.request,
             audience=Audience([*ours.handlers, *_checked(callbacks)]) if callbacks else ours,
             retry=self._retry,
             breaker=self._breaker,
@@ -219,6 +221,22 @@ class Gateway:
 
     def _async_transport_of(self, profile: Profile) -> AsyncTransport:
         return self._awaited_transport() if profile.respond is None else AsyncLocalTransport(profile.respond)
+
+
+def _encode(codec: Codec, request: CompletionRequest, route: Route, stream: bool) -> HTTPRequest:
+    return codec.encode(request, route, stream=stream)
+
+
+def _decode(codec: Codec, body: JSON, route: Route) -> Completion:
+    return codec.decode(body, route)
+
+
+def _encode_embedding(codec: Codec, request: EmbeddingRequest, route: Route, stream: bool) -> HTTPRequest:
+    return codec.encode_embedding(request, route)
+
+
+def _decode_embedding(codec: Codec, body: JSON, route: Route) -> Embedding:
+    return codec.decode_embedding(body, route)
 
 
 @cache
