@@ -716,8 +716,12 @@ def test_pieces_are_those_of_the_classes_and_share_nothing(upstream: Upstream) -
     *pieces, _ = model_of(upstream, "openai")._stream([HumanMessage("Hi")])
     assert pieces == wanted
     assert repr(pieces) == repr(wanted)
+    for piece, made in zip(pieces, wanted, strict=True):
+        assert piece.__getstate__() == made.__getstate__()
+        assert piece.message.__getstate__() == made.message.__getstate__()
     held = [value for each in pieces for value in vars(each.message).values() if isinstance(value, list | dict)]
-    assert len(set(map(id, held))) == len(held) == 2 * 5
+    held += [each.message.model_fields_set for each in pieces] + [each.message.model_extra for each in pieces]
+    assert len(set(map(id, held))) == len(held) == 2 * 7
 
 
 @pytest.mark.parametrize("way", WAYS)
