@@ -20,7 +20,7 @@ class Send:
     request: HTTPRequest
     route: Route
     timeout: Timeout | None
-    within: Callable[[], AbstractContextManager[Any]]
+    within: AbstractContextManager[Any]
 
 
 @dataclass(slots=True)

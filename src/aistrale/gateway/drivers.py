@@ -53,7 +53,7 @@ class Driver:
             case ReadSome(response):
                 return response.read_some()
             case Send(request, route, timeout, within):
-                with within():
+                with within:
                     return self._transport_of(route.profile).send(request, timeout)
             case Read(response, limit):
                 return response.read(limit)
@@ -99,7 +99,7 @@ class AsyncDriver:
             case ReadSome(response):
                 return await response.read_some()
             case Send(request, route, timeout, within):
-                with within():
+                with within:
                     return await self._transport_of(route.profile).send(request, timeout)
             case Read(response, limit):
                 return await response.read(limit)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import count
 from typing import Any, TypeAlias
 
 from aistrale.contract import Call, CallbackHandler
@@ -189,13 +188,15 @@ def _ask(plan: Plan) -> Flow:
     for position, route in enumerate(plan.routes):
         _arrive(call, route)
         started = time.monotonic()
-        for number in count(1):
+        number = 0
+        while True:
             try:
                 return (yield from _attempt(plan, route))
             except AistraleError as error:
                 failure = error
             if call.first_token is not None:
                 raise failure
+            number += 1
             pause = plan.retry.delay(failure, number, started, plan.max_retries)
             if pause is None:
                 break
@@ -293,9 +294,13 @@ def _encoded(plan: Plan, codec: Codec, route: Route, *, stream: bool) -> HTTPReq
     return request
 
 
+_NO_CONTEXT = nullcontext()
+
+
 def _exchange(plan: Plan, codec: Codec, route: Route, request: HTTPRequest) -> Flow:
     """Send, and read the answer, or the error it is."""
-    response = yield Send(request, route, plan.timeout, plan.call.sending or nullcontext)
+    sending = plan.call.sending
+    response = yield Send(request, route, plan.timeout, _NO_CONTEXT if sending is None else sending())
     try:
         kind = response.headers.get("content-type", "")
         if not 200 <= response.status < 300:

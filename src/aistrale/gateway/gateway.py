@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from aistrale.config import Config
@@ -80,7 +80,7 @@ class Gateway:
     # The contract
 
     def complete(self, request: CompletionRequest, callbacks: Handlers = ()) -> Completion:
-        driver = self._driver(self._completion(request, callbacks, stream=False))
+        driver = self._driver(self._completion(request, callbacks))
         driver.run()
         result: Completion = driver.result
         return result
@@ -89,15 +89,13 @@ class Gateway:
         return CompletionStream(self._driver(self._completion(request, callbacks, stream=True)))
 
     async def acomplete(self, request: CompletionRequest, callbacks: Handlers = ()) -> Completion:
-        driver = self._async_driver(lambda: self._completion(request, callbacks, stream=False), request)
+        driver = self._async_driver(self._completion, request, callbacks)
         await driver.run()
         result: Completion = driver.result
         return result
 
     def astream(self, request: CompletionRequest, callbacks: Handlers = ()) -> AsyncCompletionStream:
-        return AsyncCompletionStream(
-            self._async_driver(lambda: self._completion(request, callbacks, stream=True), request)
-        )
+        return AsyncCompletionStream(self._async_driver(partial(self._completion, stream=True), request, callbacks))
 
     # Embeddings
 
@@ -108,7 +106,7 @@ class Gateway:
         return result
 
     async def aembed(self, request: EmbeddingRequest, callbacks: Handlers = ()) -> Embedding:
-        driver = self._async_driver(lambda: self._embedding(request, callbacks), request)
+        driver = self._async_driver(self._embedding, request, callbacks)
         await driver.run()
         result: Embedding = driver.result
         return result
@@ -126,7 +124,7 @@ class Gateway:
 
     def check(self, request: CompletionRequest) -> None:
         """Raise ConfigurationError if there is nowhere to send `request`; nothing is sent."""
-        self._completion(request, (), stream=False)
+        self._completion(request, ())
 
     def embedding_batches(
         self, texts: Sequence[str], model: str | None = None, *, at_most: int | None = None
@@ -145,14 +143,18 @@ class Gateway:
         return Driver(flow(plan), self._transport_of)
 
     def _async_driver(
-        self, make_plan: Callable[[], Plan], request: CompletionRequest | EmbeddingRequest
+        self,
+        plan_for: Callable[[Any, Handlers], Plan],
+        request: CompletionRequest | EmbeddingRequest,
+        callbacks: Handlers,
     ) -> AsyncDriver:
         """For a plan that is made at once, unless that has to wait for the books."""
         is_unknown = isinstance(request, CompletionRequest) and is_to_be_looked_up(request)
-        plan = deferred(make_plan) if is_unknown or self._keys.blocking else flow(make_plan())
-        return AsyncDriver(plan, self._async_transport_of)
+        has_to_wait = is_unknown or self._keys.blocking
+        call = deferred(partial(plan_for, request, callbacks)) if has_to_wait else flow(plan_for(request, callbacks))
+        return AsyncDriver(call, self._async_transport_of)
 
-    def _completion(self, request: CompletionRequest, callbacks: Handlers, *, stream: bool) -> Plan:
+    def _completion(self, request: CompletionRequest, callbacks: Handlers, *, stream: bool = False) -> Plan:
         request = with_stored_prompt(request, self._given)
         options = request.options
         fallbacks = self._fallbacks if options.fallbacks is None else options.fallbacks
