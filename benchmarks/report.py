@@ -68,7 +68,6 @@ BARS = (
     Bar("LangChain: invoke is at least 2 times as fast as ChatOpenAI's", "langchain invoke", 2.0, ge, ".2f"),
     Bar("LangChain: a stream is at least 4 times as fast as ChatOpenAI's", "langchain chunks", 4.0, ge, ".2f"),
     Bar("LangChain: 50 in flight: 8 times ChatOpenAI's throughput", "langchain ainvoke", 8.0, ge, ".1f"),
-    Bar("LangChain: the same, answered at once", "langchain ainvoke at once", 8.0, ge, ".1f"),
     Bar(
         "LangChain: a stream takes at most 1.5 times the barest model's time", "langchain chunks floor", 1.5, le, ".2f"
     ),
@@ -98,7 +97,6 @@ BARS = (
         ".0f",
     ),
     Bar("LlamaIndex: 50 in flight: 8 times OpenAI's throughput", "llamaindex acomplete", 8.0, ge, ".1f"),
-    Bar("LlamaIndex: the same, answered at once", "llamaindex acomplete at once", 8.0, ge, ".1f"),
     Bar("a script of one call ends at most 100 ms later", "script", 100.0, le, ".0f"),
     Bar("at least 20,000 spans written a second", "rows", 20_000, ge, ",.0f"),
     Bar("query(last='24h') of 1,000,000 spans: at most 0.5 s, cold", "query", 0.5, le, ".3f"),

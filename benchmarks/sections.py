@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from aistrale.tracing.recorder import LINGER_SECONDS
 from benchmarks import bookkeepers, books, contenders, startup, upstream
 from benchmarks.comparison import Comparison, Figure, Round, compare, field
 from benchmarks.report import Findings, Spread, findings
@@ -25,8 +26,8 @@ MODULES = {
 PEER_IMPORTS = 1
 """Peers take seconds to import: one round tells enough."""
 
-WRITING_SECONDS = 1.0
-"""Two of the half seconds that spans wait for company before they are written."""
+WRITING_SECONDS = 2 * LINGER_SECONDS
+"""Spans wait so long for company, twice over."""
 
 ANSWER_SECONDS = 0.01
 """How long an upstream takes for an answer where many are to be in flight. With one that answers at once they are not:
@@ -288,24 +289,20 @@ def _beside(
         figures[f"{of.name} {workload} over floor"] = _more(played, us, floor)
 
     us, them, floor = (Job(of.many, name, IN_FLIGHT[0]) for name in (of.ours, of.theirs, LEAST))
+
+    def many(url: str, when: str) -> Comparison:
+        played = compare([us, them, floor], url, rounds=plan.async_rounds, block_seconds=plan.async_block_seconds)
+        remarks.extend(played.remarks)
+        for job in played.jobs:
+            cpu, rate = played.spread(job, _cpu_each), played.spread(job, _rate).text(",.0f")
+            ratio = _ratio(played.ratio(us, job, _rate))
+            rows.append((f"{of.many}, {job}, {when}", _milliseconds(cpu, ".3f"), rate, ratio))
+        return played
+
     with upstream.running("--delay", str(ANSWER_SECONDS)) as slow_url:
-        for url, when in ((slow_url, f"{1e3 * ANSWER_SECONDS:.0f} ms each"), (base_url, "answered at once")):
-            played = compare([us, them, floor], url, rounds=plan.async_rounds, block_seconds=plan.async_block_seconds)
-            remarks += played.remarks
-            rows += [
-                (
-                    f"{of.many}, {job}, {when}",
-                    _milliseconds(played.spread(job, _cpu_each), ".3f"),
-                    played.spread(job, _rate).text(",.0f"),
-                    _ratio(played.ratio(us, job, _rate)),
-                )
-                for job in played.jobs
-            ]
-            if url == slow_url:
-                figures[f"{of.name} {of.many}"] = played.ratio(us, them, _rate)
-            else:
-                figures[f"{of.name} {of.many} at once"] = played.ratio(us, them, _rate)
-                figures[f"{of.name} {of.many} floor"] = played.ratio(floor, us, _rate)
+        played = many(slow_url, f"{1e3 * ANSWER_SECONDS:.0f} ms each")
+        figures[f"{of.name} {of.many}"] = played.ratio(us, them, _rate)
+    figures[f"{of.name} {of.many} floor"] = many(base_url, "answered at once").ratio(floor, us, _rate)
     return rows, remarks, figures
 
 

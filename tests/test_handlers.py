@@ -268,6 +268,45 @@ async def test_a_handler_may_refuse_a_call() -> None:
     assert after.entries == []
 
 
+def test_who_stands_behind_a_refusal_hears_nothing_of_it() -> None:
+    """Handlers that hear of errors alone, too."""
+    heard: list[str] = []
+
+    class Errors(CallbackHandler):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def on_error(self, call: aistrale.Call, error: BaseException) -> None:
+            heard.append(self.name)
+
+    with pytest.raises(BudgetExceededError):
+        Provider(answer()).client().run("Hello", callbacks=[Errors("before"), Diary(), Budget(), Errors("after")])
+
+    assert heard == ["before"]
+
+
+async def test_a_context_to_send_in_that_cannot_be_made_fails_the_call() -> None:
+    """What a handler wants sent in its context is not sent without it; the error is the handler's own."""
+
+    class Sending(CallbackHandler):
+        def on_start(self, call: aistrale.Call) -> None:
+            call.sending = self.make
+
+        def make(self) -> Any:
+            raise LookupError("no context")
+
+    diary, provider = Diary(), Provider(answer())
+    with pytest.raises(LookupError, match="no context"):
+        provider.client().run("Hello", callbacks=[Sending(), diary])
+    with pytest.raises(LookupError, match="no context"):
+        await provider.async_client().run("Hello", callbacks=[Sending(), diary])
+    with pytest.raises(LookupError, match="no context"):
+        provider.client().stream("Hello", callbacks=[Sending(), diary]).until_done()
+
+    assert provider.requests == []
+    assert diary.events == ["on_start", "on_error"] * 3
+
+
 async def test_a_call_cancelled_while_a_handler_is_told_of_its_end_still_tells_the_others() -> None:
     """An async on_end may be cut off; who comes after it hears of the end all the same."""
     diary, telling = Diary(), asyncio.Event()

@@ -41,6 +41,9 @@ def test_values_are_read_as_they_were_written(value: Any, in_ascii: bool) -> Non
 @example("-NaN")
 @example("+1")
 @example("[" * 100_000)
+@example("[" * 900 + "]" * 900)
+@example("9" * 4300)
+@example("9" * 4301)
 def test_any_text_is_read_or_refused_alike(text: str) -> None:
     """So that nobody who is told what is wrong with an answer is told otherwise."""
     assert shown(parse_json, text) == shown(json.loads, text)

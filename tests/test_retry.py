@@ -745,6 +745,7 @@ def test_answers_given_again_share_nothing(calling: Calling) -> None:
 def test_a_callers_header_replaces_ours_whatever_its_case(way: Way, calling: Calling, upstream: Upstream) -> None:
     """`extra_headers` go over what we would send, the idempotency key included; none is sent twice."""
     mine = {"authorization": "Bearer mine", "CONTENT-TYPE": "application/json; v=1", "idempotency-key": "k-1"}
+    mine |= {"user-agent": "me/1", "ACCEPT-ENCODING": "identity"}
     calling(way).ask(extra_headers=mine)
     headers = upstream.requests[0].headers
     assert {name: headers[name.lower()] for name in mine} == mine

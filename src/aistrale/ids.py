@@ -22,5 +22,6 @@ def ids_of_trace(began: int) -> tuple[str, str]:
     ones behind them: what a database keeps by such ids grows at its end, where random ones would have each batch touch
     every page of an index. The last 56 bits are random, as W3C's trace context (level 2, section 3.3.1) asks.
     """
+    # All zeros would be no id: 64 random bits are as good as never.
     both = (began // 1_000_000 << 144 | random_bits(144)).to_bytes(24, "big").hex()
     return both[:32], both[32:]

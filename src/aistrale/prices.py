@@ -96,9 +96,8 @@ class PriceBook:
         usage = span.usage
         if usage is None:
             return None
-        known = span.attributes.get
-        names = [name for name in (known("gen_ai.response.model"), known("gen_ai.request.model")) if name]
-        return self.price(known("gen_ai.provider.name"), names, usage, known("server.address"), span.start)
+        names = [name for name in (span.response_model, span.model) if name]
+        return self.price(span.provider, names, usage, span.attributes.get("server.address"), span.start)
 
     def price(
         self, provider: str | None, models: list[str], usage: Usage, address: str | None, when: int

@@ -120,7 +120,7 @@ class Span:
         read, written = known("gen_ai.usage.input_tokens"), known("gen_ai.usage.output_tokens")
         if read is None and written is None:
             return None
-        parts = [int(count) if (count := known(name)) else 0 for name in _PARTS]
+        parts = [int(count) if (count := known(name)) else 0 for name in USAGE_PARTS.values()]
         return Usage(int(read or 0), int(written or 0), *parts)
 
     @property
@@ -129,16 +129,18 @@ class Span:
         return self.attributes.get("gen_ai.response.time_to_first_chunk")
 
 
-USAGE_ATTRIBUTES = {  # in the order of Usage
-    "input_tokens": "gen_ai.usage.input_tokens",
-    "output_tokens": "gen_ai.usage.output_tokens",
+USAGE_PARTS = {
     "cache_read_tokens": "gen_ai.usage.cache_read.input_tokens",
     "cache_write_tokens": "gen_ai.usage.cache_write.input_tokens",
     "reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
 }
+"""The counts that are parts of others, by the fields of Usage."""
 
-_PARTS = [*USAGE_ATTRIBUTES.values()][2:]
-"""The names of the counts that are parts of the first two."""
+USAGE_ATTRIBUTES = {  # in the order of Usage
+    "input_tokens": "gen_ai.usage.input_tokens",
+    "output_tokens": "gen_ai.usage.output_tokens",
+    **USAGE_PARTS,
+}
 
 STORED_KEY = "aistrale.stored_key"
 """The attribute that names the tokens in the books that a call was made with: provider and label, with a slash."""

@@ -128,15 +128,8 @@ def _piece_of_text(text: str) -> ChatGenerationChunk:
     It is made as pickle makes it. No piece shares a list or a dict with another.
     """
     message, generation = _new(AIMessageChunk), _new(ChatGenerationChunk)
-    fields = {
-        **_FIELDS,
-        "content": text,
-        "additional_kwargs": {},
-        "response_metadata": {"model_provider": PROVIDER},
-        "tool_calls": [],
-        "invalid_tool_calls": [],
-        "tool_call_chunks": [],
-    }
+    fields = _FIELDS | {name: kind() for name, kind in _CONTAINERS.items()}
+    fields |= {"content": text, "response_metadata": {"model_provider": PROVIDER}}
     known = {"content", "response_metadata"}
     message.__setstate__({**_STATE, "__dict__": fields, "__pydantic_fields_set__": known, "__pydantic_extra__": {}})
     told = {**_PIECE_FIELDS, "text": text, "message": message}
@@ -146,9 +139,10 @@ def _piece_of_text(text: str) -> ChatGenerationChunk:
 
 _new = object.__new__
 _EMPTY = AIMessageChunk(content="", response_metadata={"model_provider": PROVIDER})
-_STATE, _FIELDS = _EMPTY.__getstate__(), vars(_EMPTY)
+_STATE, _FIELDS = _EMPTY.__getstate__(), dict(vars(_EMPTY))
+_CONTAINERS = {name: type(value) for name, value in _FIELDS.items() if isinstance(value, list | dict)}
 _PIECE = ChatGenerationChunk(message=_EMPTY)
-_PIECE_STATE, _PIECE_FIELDS = _PIECE.__getstate__(), vars(_PIECE)
+_PIECE_STATE, _PIECE_FIELDS = _PIECE.__getstate__(), dict(vars(_PIECE))
 
 
 def end(completion: Completion) -> ChatGenerationChunk:

@@ -8,11 +8,13 @@ which closes what is open, tells the handlers, and lets it pass.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, TypeAlias
 
 from aistrale.contract import Call, CallbackHandler
@@ -96,15 +98,13 @@ def flow(plan: Plan) -> Flow:
     call = plan.call
     call.started = time.perf_counter()
     _arrive(call, plan.routes[0])
+    place: float = 0
     try:
-        for place, handler in plan.audience.starting:
+        for place, handler in plan.audience.starting:  # noqa: B007 - who refuses the call ends it, and hears no more
             about = (handler, "on_start", call)
-            try:
-                if pending := (yield Consult(tell, about)) if handler.blocking else tell(*about):
-                    yield pending
-            except BaseException:
-                plan.audience = plan.audience.before(place)
-                raise
+            if pending := (yield Consult(tell, about)) if handler.blocking else tell(*about):
+                yield pending
+        place = math.inf
         result = yield from (_ask(plan) if plan.cache is None else _kept(plan, plan.cache))
         _finish(result, plan)
     except GeneratorExit:  # the flow itself is being collected: nobody is left to perform anything
@@ -114,7 +114,9 @@ def flow(plan: Plan) -> Flow:
             error.attempts = tuple(call.attempts)
             logger.debug("%s %s failed: %s", call.provider, call.operation, type(error).__name__)
         shown = GeneratorExit() if isinstance(error, Left) else error
-        yield from _tell_all(plan.audience.errors, "on_error", call, shown)
+        # Nobody has heard of the start from the place on where a handler refused the call, or it was cancelled.
+        started = [handler for at, handler in plan.audience.errors if at < place]
+        yield from _tell_all(started, "on_error", call, shown)
         raise
     yield from _tell_all(plan.audience.ends, "on_end", call, result)
     return result
@@ -188,15 +190,13 @@ def _ask(plan: Plan) -> Flow:
     for position, route in enumerate(plan.routes):
         _arrive(call, route)
         started = time.monotonic()
-        number = 0
-        while True:
+        for number in count(1):
             try:
                 return (yield from _attempt(plan, route))
             except AistraleError as error:
                 failure = error
             if call.first_token is not None:
                 raise failure
-            number += 1
             pause = plan.retry.delay(failure, number, started, plan.max_retries)
             if pause is None:
                 break

@@ -17,24 +17,20 @@ logger = logging.getLogger("aistrale")
 class Audience:
     """The handlers of a call, and which of them are told of what; each as it is when it is given to a client or call.
 
-    starting: those that hear of the start, each with its place among all of them.
+    starting, errors: those that hear of the start, and of a failure, each with its place among all of them.
     """
 
     __slots__ = ("attempts", "ends", "errors", "handlers", "starting", "tokens")
 
     def __init__(self, handlers: Sequence[CallbackHandler]) -> None:
         self.handlers = handlers
-        self.starting = [(place, handler) for place, handler in enumerate(handlers) if hears(handler, "on_start")]
-        self.attempts, self.tokens, self.ends, self.errors = (
-            [handler for handler in handlers if hears(handler, event)]
-            for event in ("on_attempt", "on_token", "on_end", "on_error")
+        self.starting, self.errors = (
+            [(place, handler) for place, handler in enumerate(handlers) if hears(handler, event)]
+            for event in ("on_start", "on_error")
         )
-
-    def before(self, place: int) -> Audience:
-        """Those alone that stand before a place: the handler there refused the call, or it was cancelled while that
-        was told, and nobody from there on has heard of its start.
-        """
-        return Audience(self.handlers[:place])
+        self.attempts, self.tokens, self.ends = (
+            [handler for handler in handlers if hears(handler, event)] for event in ("on_attempt", "on_token", "on_end")
+        )
 
 
 def tell(handler: CallbackHandler, event: str, *arguments: Any) -> Await | None:

@@ -209,7 +209,7 @@ def _row(span: Span) -> SpanRow:
             *(span.trace_id, span.span_id, span.parent_id, name, span.kind),
             *(span.start, span.end - span.start, span.status),
             *others,
-            bool(known.get("aistrale.cached")),
+            span.cached,
             *map(_count, map(known.get, USAGE_ATTRIBUTES.values())),
             None if first is None else _count(round(first * 1e9), 10**18),
             None if span.cost is None else _count(to_picodollars(span.cost), MOST_DOLLARS * 10**12),

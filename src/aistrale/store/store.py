@@ -150,14 +150,14 @@ def _told(span: Span) -> dict[str, Any]:
         "surface": attribute("aistrale.surface"),
         "session_id": attribute("session.id"),
         "user_id": attribute("user.id"),
-        "tags": list(attribute("aistrale.tags") or ()),
+        "tags": list(span.tags),
         "input_tokens": attribute("gen_ai.usage.input_tokens"),
         "output_tokens": attribute("gen_ai.usage.output_tokens"),
         "cost": None if span.cost is None else str(span.cost),
         "latency": span.latency,
-        "cached": bool(attribute("aistrale.cached")),
+        "cached": span.cached,
         "cancelled": bool(attribute("aistrale.cancelled")),
-        "error_type": attribute("error.type"),
+        "error_type": span.error_type,
     }
 
 

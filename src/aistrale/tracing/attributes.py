@@ -18,7 +18,7 @@ from aistrale.contract import Call
 from aistrale.exceptions import APIError
 from aistrale.models import Attempt, Completion, CompletionRequest, Embedding, Usage
 from aistrale.providers import telemetry_name
-from aistrale.spans import USAGE_ATTRIBUTES
+from aistrale.spans import USAGE_PARTS
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
 """The version of the conventions these names are from."""
@@ -36,11 +36,9 @@ _REQUEST_ATTRIBUTES = {
     "user": "user.id",
 }
 
-_asked = attrgetter(*_REQUEST_ATTRIBUTES, "prompt", "stop", "response_format", "metadata")
-_NOTHING_ASKED = (None,) * (len(_REQUEST_ATTRIBUTES) + 4)
-
-_PARTS = [*USAGE_ATTRIBUTES.items()][2:]
-"""Of the tokens that were read and written."""
+_ASKED = (*_REQUEST_ATTRIBUTES, "prompt", "stop", "response_format", "metadata")
+_asked, _NOTHING_ASKED = attrgetter(*_ASKED), (None,) * len(_ASKED)
+"""Most calls ask for nothing of it, which is seen at once."""
 
 _DOUBLES = frozenset(
     f"gen_ai.request.{name}" for name in ("temperature", "top_p", "frequency_penalty", "presence_penalty")
@@ -100,7 +98,7 @@ def _add_request(attributes: Attributes, request: CompletionRequest, stream: boo
         attributes["gen_ai.request.stream"] = True
     if (values := _asked(request)) == _NOTHING_ASKED:
         return
-    for name, value in zip(_REQUEST_ATTRIBUTES.values(), values, strict=False):
+    for name, value in zip(_REQUEST_ATTRIBUTES.values(), values, strict=False):  # not the other four
         if value is not None:
             attributes[name] = float(value) if name in _DOUBLES else value
     if request.prompt is not None:
@@ -153,6 +151,6 @@ def _add_usage(attributes: Attributes, usage: Usage, produced: bool) -> None:
     attributes["gen_ai.usage.input_tokens"] = usage.input_tokens
     if produced or usage.output_tokens:
         attributes["gen_ai.usage.output_tokens"] = usage.output_tokens
-    for field, name in _PARTS:
+    for field, name in USAGE_PARTS.items():
         if tokens := getattr(usage, field):
             attributes[name] = tokens

@@ -20,7 +20,6 @@ from aistrale.version import __version__
 
 _KINDS = {"client": trace.SpanKind.CLIENT, "internal": trace.SpanKind.INTERNAL}
 _RECORDED, _UNRECORDED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.DEFAULT)
-_HEXADECIMAL = [f"{byte:02x}" for byte in range(256)]
 
 
 class Enclosure(NamedTuple):
@@ -95,9 +94,9 @@ class Tracer:
             # An application's provider sends its spans itself, or has decided to send none of this trace.
             recorders = tuple([recorder for recorder in recorders if not recorder.yields])
         elif above.is_valid:  # whether a trace is recorded is decided where it begins
-            own = SpanContext(above.trace_id, random_bits(64) or 1, False, above.trace_flags, above.trace_state)
+            own = SpanContext(above.trace_id, random_bits(64), False, above.trace_flags, above.trace_state)
         else:
-            return OpenSpan(name, kind, attributes, recorders)
+            return OpenSpan(name, kind, attributes, recorders, mirror=mirror)
         return OpenSpan(name, kind, attributes, recorders, own, above, mirror)
 
 
@@ -127,13 +126,13 @@ class OpenSpan:
         self._context = context
         if context is None:
             self.trace_id, self.span_id = ids_of_trace(self._start)
-            self._flags, self._parent_id, self._mirror = _RECORDED if recorders else _UNRECORDED, None, None
+            self._flags, self._parent_id = _RECORDED if recorders else _UNRECORDED, None
         else:
             self.trace_id, self.span_id = f"{context.trace_id:032x}", f"{context.span_id:016x}"
             self._flags = context.trace_flags
             is_below = parent.is_valid and parent.trace_id == context.trace_id
             self._parent_id = f"{parent.span_id:016x}" if is_below else None
-            self._mirror = mirror if mirror.is_recording() else None
+        self._mirror = mirror if mirror.is_recording() else None
         self._name, self._kind, self._attributes = name, kind, attributes
         self.recorders = recorders
         self._events: tuple[SpanEvent, ...] = ()
@@ -147,7 +146,7 @@ class OpenSpan:
 
     def send_on(self, headers: dict[str, str]) -> None:
         """Add what is sent on of it: W3C's `traceparent`, and `tracestate` if there is something in it."""
-        headers["traceparent"] = f"00-{self.trace_id}-{self.span_id}-{_HEXADECIMAL[self._flags]}"
+        headers["traceparent"] = f"00-{self.trace_id}-{self.span_id}-{self._flags & 0xFF:02x}"
         if self._context is not None and self._context.trace_state:
             headers["tracestate"] = self._context.trace_state.to_header()
 

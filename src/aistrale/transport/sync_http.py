@@ -222,9 +222,13 @@ def _as_sent(answer: httpx.Response) -> Iterator[bytes]:
 
 def _message(request: HTTPRequest, timeout: Timeout) -> httpx.Request:
     """A request in httpx's terms."""
-    url, headers, body = _parse(request.url), {**_COMMON_HEADERS, **request.headers}, request.body
-    extensions = {"timeout": _limits(timeout)}
-    if not _FRAMING.isdisjoint(map(str.lower, request.headers)):
+    url, body, extensions = _parse(request.url), request.body, {"timeout": _limits(timeout)}
+    given = set(map(str.lower, request.headers))
+    headers = {**_COMMON_HEADERS, **request.headers}
+    if not given.isdisjoint(("accept-encoding", "user-agent")):  # in whatever case
+        headers = {name: value for name, value in _COMMON_HEADERS.items() if name.lower() not in given}
+        headers.update(request.headers)
+    if request.method != "POST" or not given.isdisjoint(_FRAMING):
         return httpx.Request(request.method, url, headers=headers, content=body, extensions=extensions)
     # As httpx would add them to what is posted; it looks for them in all the others first.
     headers = {"Host": url.netloc.decode("ascii"), **headers, "Content-Length": str(len(body))}
