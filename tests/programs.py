@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from tempfile import TemporaryFile
 
 
 def run_program(
@@ -20,10 +21,10 @@ def run_program(
 
 
 def run_module(
-    name: str, *arguments: str, cwd: Path, env: dict[str, str] | None = None
+    name: str, *arguments: str, cwd: Path, env: dict[str, str] | None = None, piped: bytes | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m name arguments`."""
-    return _run(["-m", name, *arguments], cwd, env)
+    """Run `python -m name arguments`, with something piped in if it is given."""
+    return _run(["-m", name, *arguments], cwd, env, piped=piped)
 
 
 def printed(code: str, *, cwd: Path, env: dict[str, str] | None = None) -> str:
@@ -34,14 +35,18 @@ def printed(code: str, *, cwd: Path, env: dict[str, str] | None = None) -> str:
 
 
 def _run(
-    command: list[str], cwd: Path, env: dict[str, str] | None, timeout: float = 60
+    command: list[str], cwd: Path, env: dict[str, str] | None, timeout: float = 60, piped: bytes | None = None
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=cwd,
-        env={**os.environ, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    with TemporaryFile() as file:
+        file.write(piped or b"")
+        file.seek(0)
+        return subprocess.run(
+            [sys.executable, *command],
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL if piped is None else file,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )

@@ -20,7 +20,7 @@ def main() -> None:
         if error.name != "typer":
             raise
         sys.exit('The command line needs its extra: pip install "aistrale[cli]"')
-    app()
+    app(prog_name="aistrale")
 
 
 if __name__ == "__main__":

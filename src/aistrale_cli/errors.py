@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ from aistrale.exceptions import (
     BudgetExceededError,
     ConfigurationError,
     InvalidRequestError,
+    OutputError,
     PermissionDeniedError,
     RateLimitError,
 )
@@ -34,10 +36,19 @@ def exit_code(error: AistraleError) -> int:
 
 
 @contextmanager
-def exits() -> Iterator[None]:
-    """Have an error of ours end the command."""
+def exits(output: str = "plain") -> Iterator[None]:
+    """Have an error of ours end the command: in one line on stderr, of JSON where that is its output.
+
+    An answer that is not what was asked for is not lost: it stands above the line, or in the JSON.
+    """
     try:
         yield
     except AistraleError as error:
-        typer.echo(f"aistrale: {error.message}", err=True)
-        raise typer.Exit(exit_code(error)) from None
+        code = exit_code(error)
+        answer = error.text if isinstance(error, OutputError) else ""
+        if output == "json":
+            told = {"type": type(error).__name__, "message": error.message, "exit_code": code}
+            typer.echo(json.dumps({"error": told | ({"text": answer} if answer else {})}), err=True)
+        else:
+            typer.echo(f"{answer}\naistrale: {error.message}" if answer else f"aistrale: {error.message}", err=True)
+        raise typer.Exit(code) from None

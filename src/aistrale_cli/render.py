@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING
+
+from aistrale.exceptions import OutputError
 
 if TYPE_CHECKING:
     from aistrale.models import Completion
@@ -22,6 +25,56 @@ def summary(completion: Completion) -> str:
     tokens = f"{usage.input_tokens} + {usage.output_tokens} tokens" if usage else "tokens unknown"
     model = f"{completion.provider}/{completion.model}"
     return f"{model} · {tokens} · {cost(completion.cost)} · {completion.latency:.2f} s"
+
+
+def completion_json(completion: Completion) -> None:
+    """Print an answer on stdout as one JSON object; its `parsed` is what a schema made of it."""
+    usage, spent = completion.usage, completion.cost
+    told = {
+        "text": completion.text,
+        "tool_calls": [
+            {"id": call.id, "name": call.name, "arguments": call.arguments} for call in completion.tool_calls
+        ],
+        "finish_reason": completion.finish_reason,
+        "provider": completion.provider,
+        "model": completion.model,
+        "input_tokens": usage.input_tokens if usage else None,
+        "output_tokens": usage.output_tokens if usage else None,
+        "cost": None if spent is None else str(spent),
+        "latency": completion.latency,
+        "trace_id": completion.trace_id,
+    }
+    if completion.output_type is not None:
+        told["parsed"] = completion.parsed
+    sys.stdout.write(json.dumps(told) + "\n")
+
+
+def completion_rows(completion: Completion) -> Iterator[tuple[str, str]]:
+    """An answer and what is known of it, a row each."""
+    usage = completion.usage
+    yield "text", completion.text
+    for call in completion.tool_calls:
+        yield "tool call", f"{call.name}({call.arguments})"
+    yield "model", f"{completion.provider}/{completion.model}"
+    yield "finish reason", completion.finish_reason or "unknown"
+    yield "tokens", f"{usage.input_tokens} + {usage.output_tokens}" if usage else "unknown"
+    yield "cost", cost(completion.cost)
+    yield "seconds", f"{completion.latency:.2f}"
+    yield "trace", completion.trace_id or ""
+
+
+_FENCE = re.compile(
+    r"^ {0,3}(?P<fence>```+|~~~+)[^\n]*\n(?P<code>.*?)^ {0,3}(?P=fence)[`~]*[ \t]*$", re.MULTILINE | re.DOTALL
+)
+
+
+def code_block(text: str) -> str:
+    """The first fenced code block of a Markdown text (CommonMark, section 4.5). Raises OutputError for none, with the
+    text.
+    """
+    if (found := _FENCE.search(text)) is None:
+        raise OutputError("The answer has no code block; without -x all of it is printed", text=text)
+    return found["code"]
 
 
 def cost(dollars: Decimal | None) -> str:
