@@ -138,7 +138,7 @@ def test_a_trace_that_is_not_there_is_said_so(tmp_path: Path, books: Callable[..
     """In one line, with status 1."""
     done = look(tmp_path, books(), "trace", "nope")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "aistrale: there is no trace nope in the books\n"
+    assert done.stderr == "aistrale: There is no trace nope in the books\n"
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,17 @@ def main() -> None:
         return
     gc.set_threshold(100_000)  # commands are short: looking for garbage would be a third of what a large trace takes
     try:
-        from aistrale_cli.app import app
+        from aistrale_cli.app import main as run
+
+        status = run(sys.argv[1:])
     except ModuleNotFoundError as error:
         if error.name != "typer":
             raise
-        sys.exit('The command line needs its extra: pip install "aistrale[cli]"')
-    app(prog_name="aistrale")
+        status = 1
+        print('The command line needs its extra: pip install "aistrale[cli]"', file=sys.stderr)  # noqa: T201
+    except KeyboardInterrupt:  # before there is a command to interrupt
+        status = 130
+    sys.exit(status)
 
 
 if __name__ == "__main__":

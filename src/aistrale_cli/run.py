@@ -11,8 +11,8 @@ import typer
 import aistrale
 from aistrale.exceptions import InvalidRequestError
 from aistrale.models import Message
-from aistrale_cli.errors import exits
 from aistrale_cli.inputs import options_of, pairs_of, prompt_of, schema_of
+from aistrale_cli.parsing import group
 from aistrale_cli.render import Table, code_block, completion_json, completion_rows, print_table, summary
 
 _HELP = """Ask a model, and print its answer.
@@ -56,27 +56,29 @@ def run(
     extract: Extract = False,
     quiet: Quiet = False,
 ) -> None:
-    with exits(output):
-        asked, given = _asked(prompt, system, stored, variables or ())
-        given |= options_of(options or ())
-        if schema is not None:
-            given["response_format"] = schema_of(schema)
-        is_shown_as_it_comes = stream and output == "plain" and not extract
-        completion = _answer(asked, {**given, "model": model, "provider": provider}, is_shown_as_it_comes)
-        if output == "json":
-            completion_json(completion)
-        elif output == "table":
-            print_table(Table(("what", "value"), completion_rows(completion)), output)
-        elif extract:
-            sys.stdout.write(code_block(completion.text))
-        elif not is_shown_as_it_comes:
-            sys.stdout.write(f"{completion.text}\n")
-        sys.stdout.flush()
+    asked, given = _asked(prompt, system, stored, variables or ())
+    given |= options_of(options or ())
+    if schema is not None:
+        given["response_format"] = schema_of(schema)
+    is_shown_as_it_comes = stream and output == "plain" and not extract
+    completion = _answer(asked, {**given, "model": model, "provider": provider}, is_shown_as_it_comes)
+    if output == "json":
+        completion_json(completion)
+    elif output == "table":
+        print_table(Table(("what", "value"), completion_rows(completion)), output)
+    elif extract:
+        sys.stdout.write(code_block(completion.text))
+    elif not is_shown_as_it_comes:
+        sys.stdout.write(f"{completion.text}\n")
+    sys.stdout.flush()
     if not quiet:
         typer.echo(summary(completion), err=True)
 
 
 run.__doc__ = _HELP
+
+app = group()
+app.command()(run)
 
 
 def _asked(

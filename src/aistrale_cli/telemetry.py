@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter, signature
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from aistrale import telemetry
-from aistrale_cli.errors import exits
+from aistrale_cli.ending import CommandError
+from aistrale_cli.parsing import Output, group
 from aistrale_cli.render import Table, as_json, print_table, span_row, trace_rows
 
-app = typer.Typer(name="telemetry", help="Look into the books: calls, sums and traces.", no_args_is_help=True)
-
-Output = Annotated[Literal["table", "json", "plain"], typer.Option("--output", help="How it is printed.")]
-"""A table for people; one JSON text; or lines with tabs between, without a head."""
+app = group(help="Look into the books: calls, sums and traces.")
 
 _FILTERS: dict[str, Any] = {
     "last": Annotated[str | None, typer.Option(help='How far back: "30m", "24h", "7d".')],
@@ -45,8 +43,7 @@ def _filtered(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(*arguments: Any, **given: Any) -> None:
         filters = {name: value for name in _FILTERS if (value := given.pop(name)) is not None}
-        with exits():
-            command(*arguments, filters=filters, **given)
+        command(*arguments, filters=filters, **given)
 
     parameters = sorted([*kept, *options], key=lambda parameter: parameter.kind)
     run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -80,12 +77,10 @@ def trace(
     output: Output = "table",
 ) -> None:
     """One trace as a tree, with when each span was at work."""
-    with exits():
-        roots = telemetry.trace(trace_id)
-        if not roots:
-            typer.echo(f"aistrale: there is no trace {trace_id} in the books", err=True)
-            raise typer.Exit(1)
-        if output == "json":
-            as_json(span for root in roots for _, span in root.walk())
-            return
-        print_table(Table(("what", "at work", "seconds", "cost", "status"), trace_rows(roots)), output)
+    roots = telemetry.trace(trace_id)
+    if not roots:
+        raise CommandError(f"There is no trace {trace_id} in the books")
+    if output == "json":
+        as_json(span for root in roots for _, span in root.walk())
+        return
+    print_table(Table(("what", "at work", "seconds", "cost", "status"), trace_rows(roots)), output)
